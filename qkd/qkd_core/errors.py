@@ -1,0 +1,130 @@
+"""Every error that is raised on purpose.
+
+The split is by what the caller does next: retry (`LinkError`, `ChannelError`, `PeerUnavailable`,
+`SinkUnavailable`), drop the block (`BlockDiscarded`), refuse the request (`DeliveryError`,
+`SinkRejected`), or stop (`AuthenticationPoolExhausted`, `AuditUnavailable`, `ConfigError`).
+Messages carry the value and the limit, never key bytes.
+"""
+
+
+class QkdError(Exception):
+    """The root of the tree; one readable line."""
+
+
+class ConfigError(QkdError):
+    """A setting is missing, unknown or out of range: what, where, and what is allowed."""
+
+
+class LinkError(QkdError):
+    """The quantum link cannot deliver detections."""
+
+
+class LinkDown(LinkError):
+    """The device or its driver does not answer; trying again later may help."""
+
+
+class ChannelError(QkdError):
+    """The classical channel broke, timed out, or carried something malformed."""
+
+
+class BlockDiscarded(QkdError):
+    """One block yields no key; the next one may. Caught in the link loop only."""
+
+
+class NotAccepted(BlockDiscarded):
+    """A tally is outside the plan; an eavesdropper is possible."""
+
+    def __init__(self, what: str, value: float, limit: float) -> None:
+        super().__init__(f"{what} is {value:.6g}, the plan allows {limit:.6g}")
+        self.what, self.value, self.limit = what, value, limit
+
+
+class PlanRefused(BlockDiscarded):
+    """No key can be planned, or the peer's plan is not what this site would accept."""
+
+
+class ReconciliationFailed(BlockDiscarded):
+    """Error correction gave up within the leak budget."""
+
+
+class VerificationFailed(BlockDiscarded):
+    """The verification hashes differ: the corrected keys are not equal."""
+
+
+class AuthenticationFailed(BlockDiscarded):
+    """A tag does not match its message."""
+
+
+class ProvenanceRefused(BlockDiscarded):
+    """The link's provenance is not in this site's ``accept_provenance``."""
+
+
+class PeerAborted(BlockDiscarded):
+    """The other site discarded the block and said why."""
+
+
+class AuthenticationPoolExhausted(QkdError):
+    """No pad is left for a tag: the link stops until it is rekeyed."""
+
+
+class DeliveryError(QkdError):
+    """A request for keys was not met; nothing was consumed."""
+
+
+class BadKeyRequest(DeliveryError):
+    """The request itself is wrong: the value and the limit."""
+
+
+class NotAuthorised(DeliveryError):
+    """The SAE may not have this key."""
+
+
+class KeyNotFound(DeliveryError):
+    """A key ID is unknown, expired or consumed; ``reason`` says which.
+
+    ``reason`` is None for an SAE that was never entitled to the key.
+    """
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class KeysExhausted(DeliveryError):
+    """Not enough key is stored; ``retry_after_s`` is a forecast."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class PeerUnavailable(DeliveryError):
+    """The other site's KME cannot be reached; trying again later may help."""
+
+
+class PeerViolation(DeliveryError):
+    """The other KME claims something that its rules forbid; the block is burnt."""
+
+
+class RolledBack(DeliveryError):
+    """This site's store is older than what its peer remembers: it delivers nothing."""
+
+
+class AuditUnavailable(QkdError):
+    """The audit record cannot be written, so the effect does not happen."""
+
+
+class SinkError(QkdError):
+    """A key management system did not take a key."""
+
+
+class SinkUnavailable(SinkError):
+    """Down, sealed, overloaded or silent: trying again later may help."""
+
+
+class SinkRejected(SinkError):
+    """Refused for good: denied, or the path is wrong."""
+
+
+class GenerationConflict(SinkRejected):
+    """Other bytes already stand under this generation; they are never overwritten."""

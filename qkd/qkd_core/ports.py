@@ -1,0 +1,259 @@
+"""What the core asks of the outside. Each port states its promise and its errors.
+
+Times are seconds since 1970, from the caller's clock. A store method is one transition in one
+transaction with its audit record: if it raises, nothing happened; if it returns, it is durable.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from qkd_core.types.authentication import Lane, MessageKind, Pad, PadName
+from qkd_core.types.blocks import DecoySettings, Detections
+from qkd_core.types.ids import BlockId, Generation, KeyId, Provenance, SaeId, Side
+from qkd_core.types.keys import (
+    Allocation,
+    BlockState,
+    DeliveredKey,
+    KeyRequest,
+    NewBlock,
+    RefreshRun,
+    RefreshState,
+)
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Seconds since 1970."""
+
+
+# ------------------------------------------------------------------------------ the quantum link
+class AliceDevice(Protocol):
+    """The preparing end. It remembers the settings of a block until the next one is armed."""
+
+    @property
+    def provenance(self) -> Provenance: ...
+
+    def arm(self, block_id: BlockId, settings: DecoySettings) -> None:
+        """Send the block's pulses once the other end is armed too. Raises LinkDown."""
+
+    def settings(self, block_id: BlockId, slot: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """uint8[n]: bit | basis << 1 | intensity << 2 of each asked pulse. Raises LinkDown.
+
+        The block's pulses have all been sent when it returns.
+        """
+
+
+class BobDevice(Protocol):
+    """The detecting end."""
+
+    @property
+    def provenance(self) -> Provenance: ...
+
+    def arm(self, block_id: BlockId, settings: DecoySettings) -> None:
+        """Be ready for the block's first pulse. Raises LinkDown."""
+
+    def detections(self, block_id: BlockId) -> Detections:
+        """All clicks of the block, once its last pulse is over; whole or not at all.
+
+        Raises LinkDown when the device is gone or lost any part of the block.
+        """
+
+
+# -------------------------------------------------------------------------- the classical channel
+class ClassicalChannel(Protocol):
+    """One block's conversation with the peer: ordered, with deadlines; all of it known to Eve.
+
+    Untagged messages, sent and received, join the block's transcript in order. The tag of an
+    acceptance covers the transcript, so that everything said before it is authentic afterwards.
+    """
+
+    def send(self, kind: MessageKind, body: bytes) -> None:
+        """Raises ChannelError."""
+
+    def receive(self, kind: MessageKind) -> bytes:
+        """The next message, which must be of this kind.
+
+        Raises ChannelError (broken, silent, another kind), PeerAborted.
+        """
+
+    def send_tagged(self, kind: MessageKind, body: bytes, *, transcript: bool = False) -> None:
+        """Raises ChannelError, AuthenticationPoolExhausted."""
+
+    def receive_tagged(self, kind: MessageKind, *, transcript: bool = False) -> bytes:
+        """Raises ChannelError, PeerAborted, AuthenticationFailed."""
+
+
+class PadStore(Protocol):
+    """The two one-way pools of a link (`architecture.md`, section 7), as one site holds them."""
+
+    def install_preshared(self, secret: bytes) -> None:
+        """Make segment 0 of both lanes and directions from ``secret``; ConfigError on its size.
+
+        Installing the same secret again changes nothing; another one while segment 0 exists is
+        a ConfigError.
+        """
+
+    def take(self, lane: Lane, *, older_than: BlockId | None, proved: bool) -> Pad:
+        """A pad for one message of this site, durably marked used before it is returned.
+
+        The oldest segment with a pad left, which is 0 or that of an available block. Marks may
+        be made in runs; after a restart the rest of a run is skipped. ``older_than``: only
+        segments below. ``proved``: only the newest segment under which the peer has verified a
+        tag of this site; the last ``SETTLING_PADS`` pads of each segment are kept for this.
+        Raises AuthenticationPoolExhausted.
+        """
+
+    def prove(self, name: PadName) -> None:
+        """The peer has verified our tag ``name``: its answer says so."""
+
+    def expected(self, name: PadName) -> Pad:
+        """The peer's pad for checking one tag. Raises AuthenticationFailed.
+
+        Refused: an index at or below the mark of its (sender, lane, segment), a burnt index, a
+        segment that is not here or whose block is destroyed.
+        """
+
+    def advance(self, name: PadName) -> None:
+        """The tag ``name`` of the peer is verified: durably move the mark, before acting on it."""
+
+    def burn(self, name: PadName) -> None:
+        """A tag failed: this index is never verified again; the mark stays."""
+
+    def remaining(self, sender: Side, lane: Lane) -> int:
+        """Pads left, as far as this site knows."""
+
+
+# ---------------------------------------------------------------------------------- the key store
+class BlockStore(Protocol):
+    """Blocks of one link at one site."""
+
+    def newest(self) -> BlockId:
+        """The highest block number ever used here; 0 at first."""
+
+    def note_used(self, block_id: BlockId) -> None:
+        """Durably remember that the number is used, so that no later block has it."""
+
+    def state(self, block_id: BlockId) -> BlockState: ...
+
+    def pending(self) -> tuple[BlockId, ...]: ...
+
+    def store_pending(self, block: NewBlock) -> None:
+        """Keep the block, sealed, and its segments, until the peer confirms. Idempotent."""
+
+    def make_available(self, block_id: BlockId) -> None:
+        """The peer has the block too. Idempotent; a destroyed or unknown block is an error."""
+
+    def destroy(self, block_id: BlockId, reason: str) -> None:
+        """Erase what is left of the block and its segments. Idempotent."""
+
+    def record_discarded(self, block_id: BlockId, reason: str, detail: str) -> None:
+        """A block ended without key: counted and audited by the class of its reason."""
+
+    def free_bytes(self) -> int:
+        """Stored bytes of this site's half that are not allocated."""
+
+
+class AllocationStore(Protocol):
+    """Keys cut from the stored bytes of one link, at one site."""
+
+    def deliver(self, request: KeyRequest, expires_at: float) -> tuple[DeliveredKey, ...]:
+        """Allocate from this site's half and deliver to the master, with an outbox row each.
+
+        All or nothing. Raises KeysExhausted.
+        """
+
+    def hold(self, request: KeyRequest, expires_at: float) -> tuple[Allocation, ...]:
+        """As `deliver`, but the bytes stay here, sealed under their key IDs, until `take_held`."""
+
+    def allocation(self, key_id: KeyId) -> Allocation | None:
+        """What this site knows of the key ID, delivered or not."""
+
+    def accept(self, allocation: Allocation) -> None:
+        """Take over an allocation of the peer: seal its bytes under the key ID for the slaves.
+
+        Idempotent by key ID. A pending block that it names becomes available first. Raises
+        PeerViolation when a range is outside the peer's half or overlaps one that was ever
+        recorded; the named blocks are burnt then. KeyNotFound when a block is not here.
+        """
+
+    def deliver_by_id(
+        self, slave: SaeId, master: SaeId, key_ids: Sequence[KeyId], now: float
+    ) -> tuple[DeliveredKey, ...]:
+        """ETSI GS QKD 014, 5.4: each once per slave; all or nothing.
+
+        Raises KeyNotFound (unknown, expired, consumed), NotAuthorised.
+        """
+
+    def read_held(self, key_id: KeyId) -> DeliveredKey:
+        """The bytes of a held key, for publishing; they stay. Raises KeyNotFound."""
+
+    def drop_held(self, key_id: KeyId, *, burnt: bool) -> None:
+        """Erase the bytes of a held key: it was published everywhere, or is burnt. Idempotent."""
+
+    def expire(self, now: float) -> int:
+        """Burn what expired; returns how many keys."""
+
+    def outbox(self, limit: int) -> tuple[Allocation, ...]:
+        """Unacknowledged allocations, oldest first."""
+
+    def acknowledge(self, key_ids: Sequence[KeyId]) -> None:
+        """The peer has them."""
+
+
+class RefreshStore(Protocol):
+    """Refresh runs at one site, one row a run; each change is durable before it is acted on."""
+
+    def begin(self, run: RefreshRun) -> None:
+        """Record a new run. Idempotent for the same run; ValueError for another one with its
+        policy and generation."""
+
+    def run(self, run_id: str) -> RefreshRun | None: ...
+
+    def unfinished(self) -> tuple[RefreshRun, ...]:
+        """Runs that are not done, aborted or blocked, oldest first."""
+
+    def newest(self, policy: str) -> RefreshRun | None:
+        """The run with the highest generation."""
+
+    def move(
+        self,
+        run_id: str,
+        state: RefreshState,
+        *,
+        native_version: int | None = None,
+        reason: str | None = None,
+    ) -> RefreshRun:
+        """Advance the run. ValueError for a move that the state machine does not have."""
+
+
+# ------------------------------------------------------------------------------------- the others
+class PeerKme(Protocol):
+    """The other site's KME, over the inter-KME API."""
+
+    def notify(self, allocations: Sequence[Allocation]) -> None:
+        """Deliver outbox rows. Raises PeerUnavailable; PeerViolation when the peer refuses them."""
+
+    def pull(self, key_id: KeyId) -> Allocation:
+        """Ask the allocator for one of its keys. Raises PeerUnavailable, KeyNotFound."""
+
+
+class KeySink(Protocol):
+    """A key management system that takes refreshed keys under one name.
+
+    Every call is idempotent. Raises SinkUnavailable, SinkRejected, GenerationConflict.
+    """
+
+    def prepare(self, generation: Generation) -> None:
+        """Check login, permission and that ``generation`` is the next one; change nothing."""
+
+    def publish(self, key: DeliveredKey, generation: Generation) -> int:
+        """Write the key under ``generation`` and prove it; returns the native version."""
+
+    def agree(self, generation: Generation) -> None:
+        """Both sites have ``generation``: mark it as the agreed one."""
+
+    def state(self) -> tuple[Generation, int]:
+        """The newest generation and its native version; (0, 0) before the first."""

@@ -1,0 +1,1 @@
+"""The nouns: identities, blocks and their plans, keys and their allocations."""
