@@ -1,4 +1,4 @@
-"""Bits travel packed: little-endian uint64 words, bit i of the string is bit i % 64 of word i // 64.
+"""Bits travel packed in little-endian uint64 words: bit i is bit i % 64 of word i // 64.
 
 Bits beyond ``n_bits`` in the last word are zero.
 """

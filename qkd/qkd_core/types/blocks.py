@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from json import dumps
+from math import isclose
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class DecoySettings:
         mu1, mu2, mu3 = self.intensities
         if not (mu1 > mu2 + mu3 and mu2 > mu3 >= 0):
             raise ConfigError(f"intensities {self.intensities}: mu1 > mu2 + mu3, mu2 > mu3 >= 0")
-        if min(self.probabilities) <= 0 or abs(sum(self.probabilities) - 1) > 1e-9:
+        if min(self.probabilities) <= 0 or not isclose(sum(self.probabilities), 1):
             raise ConfigError(f"probabilities {self.probabilities}: positive, with the sum 1")
         if not 0 < self.p_key_basis < 1:
             raise ConfigError(f"p_key_basis {self.p_key_basis}: between 0 and 1, both excluded")
