@@ -106,12 +106,20 @@ class PeerViolation(DeliveryError):
     """The other KME claims something that its rules forbid; the block is burnt."""
 
 
+class RefreshRefused(DeliveryError):
+    """The other site will never run this refresh, and says why; the key is burnt."""
+
+
 class RolledBack(DeliveryError):
     """This site's store is older than what its peer remembers: it delivers nothing."""
 
 
 class AuditUnavailable(QkdError):
     """The audit record cannot be written, so the effect does not happen."""
+
+
+class StoreDamaged(QkdError):
+    """Sealed bytes do not open: the store was altered, or parts of it are of different age."""
 
 
 class SinkError(QkdError):

@@ -22,6 +22,7 @@ from qkd_core.types.keys import (
     RefreshRun,
     RefreshState,
 )
+from qkd_core.types.refresh import RefreshProposal
 
 
 class Clock(Protocol):
@@ -117,7 +118,11 @@ class PadStore(Protocol):
         """
 
     def advance(self, name: PadName) -> None:
-        """The tag ``name`` of the peer is verified: durably move the mark, before acting on it."""
+        """The tag ``name`` of the peer is verified: durably move the mark, before acting on it.
+
+        A tag under the segment of a block that is pending here proves that the peer holds the
+        block as available: it becomes available here in the same transition.
+        """
 
     def burn(self, name: PadName) -> None:
         """A tag failed: this index is never verified again; the mark stays."""
@@ -141,10 +146,17 @@ class BlockStore(Protocol):
     def pending(self) -> tuple[BlockId, ...]: ...
 
     def store_pending(self, block: NewBlock) -> None:
-        """Keep the block, sealed, and its segments, until the peer confirms. Idempotent."""
+        """Keep the block, sealed, and its segments, until the peer confirms. Idempotent.
+
+        Raises BlockDiscarded when the block is destroyed here, ValueError when another one is
+        stored under its number or it is too short for its layout.
+        """
 
     def make_available(self, block_id: BlockId) -> None:
-        """The peer has the block too. Idempotent; a destroyed or unknown block is an error."""
+        """The peer has the block too. Idempotent.
+
+        Raises BlockDiscarded for a block that is destroyed or unknown here.
+        """
 
     def destroy(self, block_id: BlockId, reason: str) -> None:
         """Erase what is left of the block and its segments. Idempotent."""
@@ -154,6 +166,9 @@ class BlockStore(Protocol):
 
     def free_bytes(self) -> int:
         """Stored bytes of this site's half that are not allocated."""
+
+    def provenances(self) -> tuple[Provenance, ...]:
+        """Of the blocks that `free_bytes` counts; sorted, each once."""
 
 
 class AllocationStore(Protocol):
@@ -238,6 +253,23 @@ class PeerKme(Protocol):
 
     def pull(self, key_id: KeyId) -> Allocation:
         """Ask the allocator for one of its keys. Raises PeerUnavailable, KeyNotFound."""
+
+
+class RefreshPeer(Protocol):
+    """The other site's refresh runs, over the inter-KME API."""
+
+    def propose(self, proposal: RefreshProposal) -> RefreshRun:
+        """The run as the peer recorded it, now or at an earlier call.
+
+        Raises PeerUnavailable (also while an earlier run of the policy is under way there);
+        RefreshRefused when it will never run it.
+        """
+
+    def run(self, run_id: str) -> RefreshRun | None:
+        """The run as the peer has it, without its native version; None only if it said so.
+
+        Raises PeerUnavailable.
+        """
 
 
 class KeySink(Protocol):

@@ -9,6 +9,7 @@ TAG_BYTES = 16
 PAD_BYTES = 16
 PRESHARED_PADS = 1024  # per direction and lane, in segment 0
 PRESHARED_BYTES = 4 * (1 + PRESHARED_PADS) * 16  # two directions, two lanes; hash key and pads
+SETTLING_PADS = 4  # of each segment, kept back for settling after a crash
 
 
 class Lane(IntEnum):
@@ -44,14 +45,15 @@ class MessageKind(IntEnum):
     SETTLE = 2
     STATES = 3
     PLAN = 10
-    CLICKS = 11
-    BASES = 12
-    OUTCOMES = 13
-    PERMUTATION = 14
-    PARITIES = 15
-    DIFFERENCES = 16
-    VERIFICATION = 17
-    SEED = 18
-    ACCEPTANCE = 19
-    CONFIRMATION = 20
+    START = 11
+    CLICKS = 12
+    BASES = 13
+    OUTCOMES = 14
+    PERMUTATION = 15
+    PARITIES = 16
+    DIFFERENCES = 17
+    VERIFICATION = 18
+    SEED = 19
+    ACCEPTANCE = 20
+    CONFIRMATION = 21
     ABORT = 30

@@ -42,6 +42,12 @@ def packed_bytes(words: PackedBits, n_bits: int) -> bytes:
 
 
 def wipe(array: npt.NDArray[np.generic]) -> None:
-    """Overwrite ``array`` with zeros. Copies that Python made elsewhere cannot be reached."""
+    """Overwrite ``array`` with zeros, also behind a view that `frozen_bits` made of it.
+
+    Copies that Python made elsewhere cannot be reached.
+    """
+    base = array.base
+    if not array.flags.writeable and isinstance(base, np.ndarray) and base.size == array.size:
+        array = base
     if array.flags.writeable:
         array.fill(0)

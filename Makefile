@@ -1,0 +1,57 @@
+# Every target sets up what it needs on a fresh machine: a private .venv, packages from PyPI, and
+# Debian packages when run as root, each only if it is missing.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STATE ?= .keyferry
+PARTS := build/parts.txt
+
+.PHONY: install up test check unit integration clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "keyferry needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	  then apt-get update -q && apt-get install -yq --no-install-recommends python3-venv; \
+	  else echo "keyferry needs the Python module venv: install the package python3-venv"; exit 1; fi; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[local,dev]'
+	@touch $@
+
+# A cached caller does not notice an edit of its callee in another file: start afresh then.
+KERNELS := $(shell find qkd/qkd_core/kernels sim_link/qkd_sim_link/sampling -name '*.py' 2>/dev/null)
+$(VENV)/kernels: $(KERNELS) | $(VENV)/installed
+	@find qkd sim_link -name '*.nb[ic]' -delete
+	@touch $@
+
+up: $(VENV)/kernels
+	@exec $(BIN)/keyferry up --state $(STATE)
+
+# `test` runs every part, prints how long each took, and fails when any did.
+test: $(VENV)/kernels
+	@mkdir -p build && : > $(PARTS)
+	@code=0; for part in check unit integration; do \
+	  start=$$(date +%s); $(MAKE) --no-print-directory $$part || code=1; \
+	  echo "$$part $$(( $$(date +%s) - start )) s" >> $(PARTS); done; \
+	echo; echo "time taken:"; cat $(PARTS); exit $$code
+
+check: $(VENV)/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(VENV)/kernels
+	$(BIN)/pytest tests/unit tests/vectors tests/property tests/reference --durations=5
+
+integration: $(VENV)/kernels
+	$(BIN)/pytest tests/integration --durations=10
+
+clean:
+	rm -rf $(VENV) build

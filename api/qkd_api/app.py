@@ -1,0 +1,86 @@
+"""The HTTP application of one KME, built from the parts that it is given."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flask import Blueprint, Flask, Response, request
+from werkzeug.exceptions import MethodNotAllowed, NotFound
+
+from qkd_api import problems
+from qkd_api.arguments import LARGEST_BODY_BYTES
+from qkd_api.etsi014 import etsi014
+from qkd_api.identity import Identities, presented_certificate
+from qkd_api.metrics import HttpErrors
+from qkd_api.peer import peer
+from qkd_core.errors import NotAuthorised
+from qkd_core.keys.issuing import Issuing
+from qkd_core.ports import AllocationStore
+from qkd_core.types.ids import KmeId, SaeId, Side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependencies:
+    """What the application is made of.
+
+    peer_blueprints  further views under /peer/v1, open to the peer KME only
+    delivered        called after each delivery to a master SAE
+    """
+
+    issuing: Issuing
+    allocations: AllocationStore
+    side: Side
+    peer_kme: KmeId
+    key_size: int
+    identities: Identities
+    errors: HttpErrors
+    delivered: Callable[[], None]
+    peer_blueprints: tuple[Blueprint, ...] = ()
+
+
+def create_app(parts: Dependencies) -> Flask:
+    """The application; it takes the caller's identity from gunicorn's TLS socket."""
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY_BYTES + 1  # one more, to see that it is above
+    app.url_map.merge_slashes = False  # an SAE ID may hold any characters
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # an attribute of Flask's default
+
+    def caller_sae() -> SaeId:
+        return parts.identities.sae(presented_certificate())
+
+    app.before_request(lambda: admit(parts))
+    app.before_request(refuse_implicit_methods)
+    app.after_request(lambda answer: finish(answer, parts.errors))
+    problems.install(app)
+    app.register_blueprint(etsi014(parts.issuing, parts.key_size, caller_sae, parts.delivered))
+    app.register_blueprint(peer(parts.allocations, parts.side))
+    for blueprint in parts.peer_blueprints:
+        app.register_blueprint(blueprint)
+    return app
+
+
+def admit(parts: Dependencies) -> None:
+    """Only SAEs call the key delivery API, only the peer KME the inter-KME API.
+
+    Raises NotAuthorised; NotFound for any other path.
+    """
+    if request.path.startswith("/peer/"):
+        caller = parts.identities.kme(presented_certificate())
+        if caller != parts.peer_kme:
+            raise NotAuthorised(f"KME {caller} is not the peer of this KME")
+    elif request.path.startswith("/api/"):
+        parts.identities.sae(presented_certificate())
+    else:
+        raise NotFound("there is nothing at this path")
+
+
+def refuse_implicit_methods() -> None:
+    """HEAD and OPTIONS, which Flask would answer by itself. Raises MethodNotAllowed."""
+    rule = request.url_rule
+    if rule is not None and request.method in problems.IMPLICIT_METHODS:
+        raise MethodNotAllowed(sorted(rule.methods or ()))
+
+
+def finish(answer: Response, errors: HttpErrors) -> Response:
+    answer.headers["Cache-Control"] = "no-store"
+    errors.note(answer.status_code)
+    return answer

@@ -1,0 +1,118 @@
+"""Figures for Prometheus, on a plain HTTP port of their own: counts and rates, never key bytes."""
+
+import socket
+from collections.abc import Callable, Iterator
+from socketserver import ThreadingMixIn
+from threading import Thread
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, make_wsgi_app
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from qkd_core.errors import QkdError
+from qkd_core.types.figures import SiteFigures
+
+
+class SiteCollector(Collector):
+    """Reads the site's figures at each scrape; ``key_size``, in bits, makes keys of bytes.
+
+    Label values are sides, lanes, states, configured names and error classes: a bounded number.
+    """
+
+    def __init__(self, figures: Callable[[], SiteFigures], key_size: int) -> None:
+        self._figures, self._key_bytes = figures, key_size // 8
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            figures = self._figures()
+        except QkdError:
+            yield GaugeMetricFamily("keyferry_store_up", "Whether the store answers", 0)
+            return
+        yield GaugeMetricFamily("keyferry_store_up", "Whether the store answers", 1)
+        yield from self._of_the_link(figures)
+        yield from self._of_the_keys(figures)
+
+    def _of_the_link(self, figures: SiteFigures) -> Iterator[Metric]:
+        blocks = CounterMetricFamily("keyferry_blocks", "Blocks by outcome", labels=["outcome"])
+        for outcome, count in figures.blocks.items():
+            blocks.add_metric([outcome], count)
+        yield blocks
+        if figures.qber is not None:
+            yield GaugeMetricFamily(
+                "keyferry_qber_ratio", "Error rate of the newest stored block", figures.qber
+            )
+        yield CounterMetricFamily(
+            "keyferry_secret_bits", "Secret bits of the stored blocks", figures.secret_bits
+        )
+        yield CounterMetricFamily(
+            "keyferry_link_seconds", "Link time of the stored blocks", figures.link_s
+        )
+        pads = GaugeMetricFamily(
+            "keyferry_pool_pads", "Authentication pads left", labels=["sender", "lane"]
+        )
+        for (sender, lane), count in figures.pool_pads.items():
+            pads.add_metric([sender, lane], count)
+        yield pads
+
+    def _of_the_keys(self, figures: SiteFigures) -> Iterator[Metric]:
+        stored_bytes = GaugeMetricFamily(
+            "keyferry_stored_bytes", "Stored bytes that are not allocated", labels=["owner"]
+        )
+        stored_keys = GaugeMetricFamily(
+            "keyferry_stored_keys", "Keys of the default size in them", labels=["owner"]
+        )
+        for owner, n_bytes in figures.free_bytes.items():
+            stored_bytes.add_metric([owner], n_bytes)
+            stored_keys.add_metric([owner], n_bytes // self._key_bytes)
+        yield stored_bytes
+        yield stored_keys
+        yield CounterMetricFamily(
+            "keyferry_keys_delivered", "Keys delivered to SAEs", figures.keys_delivered
+        )
+        runs = GaugeMetricFamily(
+            "keyferry_refresh_runs", "Refresh runs by state", labels=["policy", "state"]
+        )
+        for (policy, state), count in figures.refreshes.items():
+            runs.add_metric([policy, state], count)
+        yield runs
+
+
+class HttpErrors:
+    """Counts the error answers of the API by status code."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._count = Counter(
+            "keyferry_http_errors", "Error answers by status code", ["code"], registry=registry
+        )
+
+    def note(self, status: int) -> None:
+        if status >= 400:  # noqa: PLR2004 (where errors begin)
+            self._count.labels(code=str(status)).inc()
+
+
+class MetricsServer(ThreadingMixIn, WSGIServer):
+    """Serves a registry on a socket that is bound already, so that a taken port shows early."""
+
+    daemon_threads = True
+
+    def __init__(self, listener: socket.socket, registry: CollectorRegistry) -> None:
+        super().__init__(listener.getsockname(), Silent, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.server_name, self.server_port = listener.getsockname()[:2]
+        self.setup_environ()
+        self.set_app(make_wsgi_app(registry))
+
+    def start(self) -> None:
+        self.server_activate()
+        Thread(target=self.serve_forever, name="metrics", daemon=True).start()
+
+
+class Silent(WSGIRequestHandler):
+    """A scrape leaves no line in the log, and one that says nothing for 10 s is dropped."""
+
+    timeout = 10
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass

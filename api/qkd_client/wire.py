@@ -1,0 +1,97 @@
+"""What ETSI GS QKD 014 V1.1.1 sends over the wire, as a client sees it. Standard library only."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+Kind = TypeVar("Kind")
+
+
+class KmeError(Exception):
+    """The KME did not give what was asked: its status (None without an answer) and message.
+
+    ``retry_after_s`` is the KME's advice, if it gave one.
+    """
+
+    def __init__(self, status: int | None, message: str, retry_after_s: int | None = None) -> None:
+        super().__init__(f"{status}: {message}" if status is not None else message)
+        self.status, self.message, self.retry_after_s = status, message, retry_after_s
+
+
+class KmeUnreachable(KmeError):
+    """No answer, or none that can be understood; trying again later may help."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(None, message)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Clause 6.3."""
+
+    key_id: str
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Clause 6.1; sizes in bits. ``extension`` is what the KME adds."""
+
+    source_kme_id: str
+    target_kme_id: str
+    master_sae_id: str
+    slave_sae_id: str
+    key_size: int
+    stored_key_count: int
+    max_key_count: int
+    max_key_per_request: int
+    max_key_size: int
+    min_key_size: int
+    max_sae_id_count: int
+    extension: Mapping[str, Any]
+
+
+def keys_from_json(fields: Mapping[str, Any]) -> tuple[Key, ...]:
+    """The keys of a key container. Raises KmeUnreachable: what is wrong, without key bytes."""
+    entries = fields.get("keys")
+    if not isinstance(entries, list):
+        raise KmeUnreachable("the key container has no array 'keys'")
+    return tuple(_key(entry) for entry in entries)
+
+
+def status_from_json(fields: Mapping[str, Any]) -> Status:
+    """Raises KmeUnreachable: which item is missing or of a wrong kind."""
+    extension = fields.get("status_extension")
+    return Status(
+        source_kme_id=_item(fields, "source_KME_ID", str),
+        target_kme_id=_item(fields, "target_KME_ID", str),
+        master_sae_id=_item(fields, "master_SAE_ID", str),
+        slave_sae_id=_item(fields, "slave_SAE_ID", str),
+        key_size=_item(fields, "key_size", int),
+        stored_key_count=_item(fields, "stored_key_count", int),
+        max_key_count=_item(fields, "max_key_count", int),
+        max_key_per_request=_item(fields, "max_key_per_request", int),
+        max_key_size=_item(fields, "max_key_size", int),
+        min_key_size=_item(fields, "min_key_size", int),
+        max_sae_id_count=_item(fields, "max_SAE_ID_count", int),
+        extension=extension if isinstance(extension, dict) else {},
+    )
+
+
+def _key(entry: object) -> Key:
+    if not isinstance(entry, dict):
+        raise KmeUnreachable("the key container holds something that is not an object")
+    key_id = _item(entry, "key_ID", str)
+    try:
+        return Key(key_id, base64.b64decode(_item(entry, "key", str), validate=True))
+    except binascii.Error:
+        raise KmeUnreachable(f"key {key_id} is not base64") from None
+
+
+def _item(fields: Mapping[str, Any], name: str, kind: type[Kind]) -> Kind:
+    value = fields.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise KmeUnreachable(f"{name} is missing, or is not of type {kind.__name__}")
+    return value

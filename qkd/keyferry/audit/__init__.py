@@ -1,0 +1,1 @@
+"""What happened to every key: chained records, their verification offline, and their export."""

@@ -1,0 +1,1 @@
+"""The classical channel between two engines: frames over TLS, and a conversation per block."""

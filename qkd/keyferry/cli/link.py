@@ -1,0 +1,78 @@
+"""Commands about the quantum link."""
+
+import threading
+from pathlib import Path
+
+import click
+
+from qkd_core.types.ids import Side
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command(name="sim-link")
+@click.argument("scenario")
+@click.option("--socket-a", type=FILE, required=True, help="Where site A's engine connects.")
+@click.option("--socket-b", type=FILE, required=True, help="Where site B's engine connects.")
+@click.option("--credential-a", type=EXISTING, required=True, help="32 bytes known to A's engine.")
+@click.option("--credential-b", type=EXISTING, required=True, help="32 bytes known to B's engine.")
+@click.option("--time-scale", type=float, help="Link seconds per second, at most.")
+@click.option("--seed", type=int, help="Make the pulses repeatable. For tests only.")
+def sim_link(  # noqa: PLR0913  one parameter per option
+    *,
+    scenario: str,
+    socket_a: Path,
+    socket_b: Path,
+    credential_a: Path,
+    credential_b: Path,
+    time_scale: float | None,
+    seed: int | None,
+) -> None:
+    """Simulate the fibre and both devices of SCENARIO, a name or a .toml file.
+
+    \b
+    Example:
+      keyferry sim-link direct-25km --socket-a run/a.sock --socket-b run/b.sock \\
+        --credential-a a/link.credential --credential-b b/link.credential
+    """
+    from keyferry.supervisor import StopSignal
+    from qkd_sim_link.scenario import load
+    from qkd_sim_link.server import Endpoint, serve
+
+    stop = threading.Event()
+    StopSignal(stop.set)
+    endpoints = {
+        Side.A: Endpoint(socket_a, credential_a),
+        Side.B: Endpoint(socket_b, credential_b),
+    }
+    serve(load(scenario), endpoints, time_scale=time_scale, seed=seed, stop=stop)
+
+
+@click.group()
+def link() -> None:
+    """Look after a link's pre-shared secret."""
+
+
+@link.command()
+@click.argument("file", type=FILE)
+def secret(file: Path) -> None:
+    """Make a new pre-shared secret in FILE, to be carried to both sites by hand.
+
+    \b
+    Example:
+      keyferry link secret preshared.secret
+    """
+    import secrets
+
+    from keyferry.private_files import write_private
+    from qkd_core.errors import ConfigError
+    from qkd_core.types.authentication import PRESHARED_BYTES, PRESHARED_PADS
+
+    if file.exists():
+        raise ConfigError(f"{file} exists: a pre-shared secret is never overwritten")
+    write_private(file, secrets.token_bytes(PRESHARED_BYTES))
+    click.echo(
+        f"{file}: {PRESHARED_BYTES} bytes, {PRESHARED_PADS} pads and as many in reserve"
+        " for each direction"
+    )

@@ -1,0 +1,122 @@
+"""Commands that run a site and its parts."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+SITE = click.argument("site", type=click.Path(dir_okay=False, path_type=Path))
+
+
+@click.command()
+@SITE
+def check(site: Path) -> None:
+    """Read SITE and report what this KME would run with; start nothing.
+
+    \b
+    Example:
+      keyferry check /etc/keyferry/site.toml
+    """
+    from keyferry.config import load
+
+    settings = load(site)
+    link, pulses = settings.link, settings.link.pulses
+    lines = {
+        "KME": f"{settings.kme_id}, side {settings.side.value.upper()} of link {link.link_id}",
+        "peer": f"{link.peer_kme} at {link.peer_url}",
+        "accepts": ", ".join(sorted(settings.accept_provenance)),
+        "security": f"eps_sec {settings.security.eps_sec:g}, eps_cor {settings.security.eps_cor:g}",
+        "aborts": f"one block in {1 / settings.security.abort_rate:.0f} on a healthy link",
+        "blocks": f"{pulses.n_pulses:g} pulses, {pulses.n_pulses / pulses.clock_hz:g} s each",
+        "SAEs": ", ".join(sorted(settings.saes)) or "none",
+        "policies": ", ".join(entry.policy.name for entry in settings.policies) or "none",
+    }
+    for name, value in lines.items():
+        click.echo(f"{name:10} {value}")
+
+
+@click.command()
+@SITE
+def kme(site: Path) -> None:
+    """Run the engine, the API and the jobs of SITE, and start again what dies.
+
+    \b
+    Example:
+      keyferry kme /etc/keyferry/site.toml
+    """
+    from keyferry.config import load
+    from keyferry.supervisor import Part, StopSignal, Supervisor, keep_running, keyferry_command
+
+    settings = load(site)
+    use_kernel_cache(settings.state_dir)
+    stopping = StopSignal()
+    parts = [
+        Part(name=name, command=keyferry_command(name, str(site)))
+        for name in ("engine", "api", "jobs")
+    ]
+    keep_running(Supervisor(), parts, stopping)
+
+
+@click.command()
+@SITE
+def engine(site: Path) -> None:
+    """Run the engine of SITE alone: detections in, blocks out."""
+    from keyferry.config import load
+
+    settings = load(site)
+    use_kernel_cache(settings.state_dir)
+
+    from keyferry.bootstrap import run_engine
+    from keyferry.supervisor import POOL_EXHAUSTED, StopSignal
+    from qkd_core.errors import AuthenticationPoolExhausted
+
+    try:
+        run_engine(settings, StopSignal(_leave))
+    except AuthenticationPoolExhausted as error:
+        click.echo(f"keyferry: {error}", err=True)
+        sys.exit(POOL_EXHAUSTED)
+
+
+def _leave() -> None:
+    """Out of whatever wait the engine is in; the store is whole at every moment."""
+    raise SystemExit(0)
+
+
+@click.command()
+@SITE
+def api(site: Path) -> None:
+    """Run the key delivery API of SITE alone."""
+    from keyferry.bootstrap import serve_api
+    from keyferry.config import load
+
+    serve_api(load(site))
+
+
+@click.command()
+@SITE
+def jobs(site: Path) -> None:
+    """Run the refresh and expiry jobs of SITE alone; a second one stands by."""
+    from threading import Event
+
+    from keyferry.bootstrap import run_jobs
+    from keyferry.config import load
+    from keyferry.supervisor import StopSignal
+
+    stop = Event()
+    StopSignal(stop.set)
+    run_jobs(load(site), stop)
+
+
+@click.command()
+def warm() -> None:
+    """Compile the kernels into numba's cache, so that no block waits for it."""
+    from keyferry.warmup import warm_kernels
+
+    for done, total, module in warm_kernels():
+        click.echo(f"[{done}/{total}] {module}")
+
+
+def use_kernel_cache(state_dir: Path) -> None:
+    """Before numba is imported: a place for compiled kernels that this user can write to."""
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(state_dir / "numba-cache"))

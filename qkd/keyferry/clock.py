@@ -1,0 +1,10 @@
+"""The clock of the running service."""
+
+import time
+
+
+class SystemClock:
+    """`qkd_core.ports.Clock` by the operating system's time."""
+
+    def now(self) -> float:
+        return time.time()

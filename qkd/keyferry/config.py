@@ -1,0 +1,310 @@
+"""The site file: one TOML file per KME, read once into frozen nouns that check themselves."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from qkd_core.errors import ConfigError
+from qkd_core.types.blocks import DecoySettings, LinkModel, SecurityPolicy
+from qkd_core.types.ids import KmeId, LinkId, Provenance, SaeId, Side
+from qkd_core.types.refresh import MAX_BITS, MIN_BITS, RefreshPolicy
+from qkd_core.types.settings_table import SettingsTable, parse
+from qkd_kms_adapters.registry import Target, VaultKvTarget
+from qkd_kms_adapters.vault_session import VaultLogin
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+PORTS = (1, 65535)
+STORE_FILE = "store.sqlite"  # in the state directory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """This KME's certificate, and the CA that it trusts for peers and SAEs."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSettings:
+    """How the engine reaches its end of the link; ``driver`` names the kind."""
+
+    driver: str
+    socket: Path
+    credential: Path
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSettings:
+    """The link to the peer site. ``channel``: where B's engine listens and A's connects."""
+
+    link_id: LinkId
+    peer_kme: KmeId
+    peer_url: str
+    channel: Address
+    preshared_secret: Path
+    device: DeviceSettings
+    pulses: DecoySettings
+    model: LinkModel
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiSettings:
+    """The key delivery API and the metrics endpoint of this KME."""
+
+    listen: Address
+    metrics: Address
+    key_size: int
+    threads: int
+    key_lifetime_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySettings:
+    """A refresh policy: shared fields, which agree by digest, and this site's own target."""
+
+    policy: RefreshPolicy
+    target: Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteSettings:
+    """All that one KME is told."""
+
+    file: Path
+    kme_id: KmeId
+    side: Side
+    state_dir: Path
+    accept_provenance: frozenset[Provenance]
+    root_key: Path
+    tls: TlsFiles
+    security: SecurityPolicy
+    link: LinkSettings
+    api: ApiSettings
+    saes: dict[SaeId, KmeId]
+    policies: tuple[PolicySettings, ...]
+
+    @property
+    def store(self) -> Path:
+        return self.state_dir / STORE_FILE
+
+
+def load(path: Path) -> SiteSettings:
+    """Read a site file. Paths in it are relative to its folder.
+
+    Raises ConfigError: one line with the file, the key, its value and what is allowed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    top = parse(text, str(path))
+    files = _Files(path.parent)
+    site = _site(top, path, files)
+    top.finish()
+    return site
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Paths in the file, relative to its folder."""
+
+    folder: Path
+
+    def path(self, table: SettingsTable, key: str) -> Path:
+        return self.folder / table.text(key)
+
+    def existing(self, table: SettingsTable, key: str) -> Path:
+        path = self.path(table, key)
+        if not path.is_file():
+            raise table.refuse(key, str(path), "must be a file that exists")
+        return path
+
+
+def _site(top: SettingsTable, file: Path, files: _Files) -> SiteSettings:
+    table = top.table("site")
+    kme_id = KmeId(table.text("kme_id", pattern=NAME))
+    site = SiteSettings(
+        file=file,
+        kme_id=kme_id,
+        side=Side(table.choice("side", [side.value for side in Side])),
+        state_dir=files.path(table, "state_dir"),
+        accept_provenance=_provenances(table),
+        root_key=files.path(table, "root_key"),
+        tls=_tls(top.table("tls"), files),
+        security=_security(top),
+        link=_link(top.table("link"), files),
+        api=_api(top.table("api")),
+        saes=_saes(top),
+        policies=(),
+    )
+    table.finish()
+    site = replace(site, policies=_policies(top, site, files))
+    for sae, kme in site.saes.items():
+        if kme not in (kme_id, site.link.peer_kme):
+            raise ConfigError(
+                f"{file}: saes: {sae} is at {kme!r}: must be {kme_id} or {site.link.peer_kme}"
+            )
+    return site
+
+
+def _provenances(table: SettingsTable) -> frozenset[Provenance]:
+    if not table.has("accept_provenance"):
+        return frozenset({Provenance.DEVICE})
+    names = table.texts("accept_provenance", [provenance.value for provenance in Provenance])
+    return frozenset(Provenance(name) for name in names)
+
+
+def _tls(table: SettingsTable, files: _Files) -> TlsFiles:
+    tls = TlsFiles(
+        ca=files.existing(table, "ca"),
+        cert=files.existing(table, "cert"),
+        key=files.existing(table, "key"),
+    )
+    table.finish()
+    return tls
+
+
+def _security(top: SettingsTable) -> SecurityPolicy:
+    """No default: the file says what a key may cost."""
+    table = top.table("security")
+    policy = SecurityPolicy(
+        eps_sec=table.number("eps_sec", 1e-30, 1e-3),
+        eps_cor=table.number("eps_cor", 1e-30, 1e-3),
+        abort_rate=table.number("abort_rate", 1e-6, 0.5),
+    )
+    table.finish()
+    return policy
+
+
+def _link(table: SettingsTable, files: _Files) -> LinkSettings:
+    link = LinkSettings(
+        link_id=LinkId(table.text("link_id", pattern=NAME)),
+        peer_kme=KmeId(table.text("peer_kme", pattern=NAME)),
+        peer_url=table.text("peer_url", pattern=r"https://[^/]+"),
+        channel=_address(table, "channel"),
+        preshared_secret=files.path(table, "preshared_secret"),
+        device=_device(table.table("device"), files),
+        pulses=_pulses(table),
+        model=_model(table),
+        timeout_s=table.number("timeout_s", 1, 3600, 60.0),
+    )
+    table.finish()
+    return link
+
+
+def _device(table: SettingsTable, files: _Files) -> DeviceSettings:
+    device = DeviceSettings(
+        driver=table.choice("driver", ["simulated"]),
+        socket=files.path(table, "socket"),
+        credential=files.path(table, "credential"),
+        timeout_s=table.number("timeout_s", 1, 3600, 60.0),
+    )
+    table.finish()
+    return device
+
+
+def _pulses(link: SettingsTable) -> DecoySettings:
+    table = link.table("pulses")
+    mu1, mu2, mu3 = table.numbers("intensities", 3, 0, 2)
+    p1, p2, p3 = table.numbers("probabilities", 3, 0, 1)
+    with table.checks():
+        pulses = DecoySettings(
+            clock_hz=table.number("clock_hz", 1, 1e11),
+            n_pulses=table.integer("n_pulses", 1, 10**13),
+            intensities=(mu1, mu2, mu3),
+            probabilities=(p1, p2, p3),
+            p_key_basis=table.number("p_key_basis", 0, 1),
+        )
+    table.finish()
+    return pulses
+
+
+def _model(link: SettingsTable) -> LinkModel:
+    table = link.table("model")
+    g1, g2, g3 = table.numbers("gain", 3, 0, 1)
+    e1, e2, e3 = table.numbers("qber", 3, 0, 0.5)
+    table.finish()
+    return LinkModel(gain=(g1, g2, g3), qber=(e1, e2, e3))
+
+
+def _api(table: SettingsTable) -> ApiSettings:
+    api = ApiSettings(
+        listen=_address(table, "listen"),
+        metrics=_address(table, "metrics"),
+        key_size=table.integer("key_size", 64, 65536, 256),
+        threads=table.integer("threads", 1, 256, 16),
+        key_lifetime_s=table.number("key_lifetime_s", 1, 1e8, 86400.0),
+    )
+    if api.key_size % 8:
+        raise table.refuse("key_size", api.key_size, "must be a multiple of 8")
+    table.finish()
+    return api
+
+
+def _address(table: SettingsTable, key: str) -> Address:
+    value = table.text(key, pattern=r"[^:]+:[0-9]+")
+    host, _, port = value.rpartition(":")
+    if not PORTS[0] <= int(port) <= PORTS[1]:
+        raise table.refuse(key, value, f"the port must be from {PORTS[0]} to {PORTS[1]}")
+    return Address(host=host, port=int(port))
+
+
+def _saes(top: SettingsTable) -> dict[SaeId, KmeId]:
+    saes: dict[SaeId, KmeId] = {}
+    for table in top.tables("saes"):
+        name = SaeId(table.text("id", pattern=NAME))
+        if name in saes:
+            raise table.refuse("id", name, "is listed twice")
+        saes[name] = KmeId(table.text("kme", pattern=NAME))
+        table.finish()
+    return saes
+
+
+def _policies(top: SettingsTable, site: SiteSettings, files: _Files) -> tuple[PolicySettings, ...]:
+    policies: dict[str, PolicySettings] = {}
+    kmes = (site.kme_id, site.link.peer_kme)
+    if site.side is Side.B:
+        kmes = (site.link.peer_kme, site.kme_id)
+    for table in top.tables("policies"):
+        name = table.text("name", pattern=NAME)
+        if name in policies:
+            raise table.refuse("name", name, "is listed twice")
+        with table.checks():
+            policy = RefreshPolicy(
+                name=name,
+                kmes=kmes,
+                n_bits=table.integer("n_bits", MIN_BITS, MAX_BITS),
+                interval_s=table.number("interval_s", 1, 1e8),
+                initiator=Side(table.choice("initiator", [side.value for side in Side])),
+            )
+        policies[name] = PolicySettings(policy=policy, target=_target(table.table("target"), files))
+        table.finish()
+    return tuple(policies.values())
+
+
+def _target(table: SettingsTable, files: _Files) -> Target:
+    table.choice("kind", ["vault-kv"])
+    with table.checks():
+        target = VaultKvTarget(
+            login=VaultLogin(
+                url=table.text("url", pattern=r"https://.+"),
+                ca=files.existing(table, "ca"),
+                role_id=files.path(table, "role_id"),
+                secret_id=files.path(table, "secret_id"),
+                namespace=table.text("namespace") if table.has("namespace") else None,
+                timeout_s=table.number("timeout_s", 0.1, 60, 10.0),
+            ),
+            mount=table.text("mount"),
+            path=table.text("path"),
+        )
+    table.finish()
+    return target

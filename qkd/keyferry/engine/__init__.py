@@ -1,0 +1,1 @@
+"""The engine process of one link: detections in, blocks out."""

@@ -1,0 +1,92 @@
+"""A block plan on the wire: JSON with exactly the fields of `BlockPlan`."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
+from typing import Any, TypeVar
+
+from qkd_core.errors import ChannelError, ConfigError
+from qkd_core.types.blocks import BlockPlan, DecoySettings, Interval, SecurityPolicy
+from qkd_core.types.ids import BlockId, LinkId, Provenance
+
+T = TypeVar("T")
+
+
+def encode(plan: BlockPlan) -> bytes:
+    return json.dumps(asdict(plan)).encode()
+
+
+def decode(body: bytes) -> BlockPlan:
+    """The plan in ``body``, of the right types; whether it is sound is for `check_plan`.
+
+    Raises ChannelError.
+    """
+    try:
+        told = json.loads(body)
+        return _exactly(BlockPlan, told, _PLAN)
+    except (ValueError, TypeError, KeyError, RecursionError, ConfigError) as error:
+        raise ChannelError(f"malformed plan: {error}") from error
+
+
+def _exactly(kind: type[T], told: Any, readers: Mapping[str, Callable[[Any], Any]]) -> T:
+    """A ``kind`` made of ``told``, which has each of its fields and no other."""
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(told, dict) or set(told) != names:
+        raise TypeError(f"{kind.__name__} has the fields {', '.join(sorted(names))}")
+    return kind(**{name: readers[name](told[name]) for name in names})
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int or abs(value) >= 1 << 62:
+        raise TypeError(f"{str(value)[:40]!r} is no integer below 2^62")
+    return value
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not abs(value) < 1e300:  # noqa: PLR2004  not infinite
+        raise TypeError(f"{str(value)[:40]!r} is no finite number")
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:40]!r} is no text")
+    return value
+
+
+def _three(reader: Callable[[Any], T]) -> Callable[[Any], tuple[T, T, T]]:
+    def read(value: Any) -> tuple[T, T, T]:
+        first, second, third = value
+        return reader(first), reader(second), reader(third)
+
+    return read
+
+
+def _interval(value: Any) -> Interval:
+    return _exactly(Interval, value, {"low": _integer, "high": _integer})
+
+
+_SETTINGS: dict[str, Callable[[Any], Any]] = {
+    "clock_hz": _number,
+    "n_pulses": _integer,
+    "intensities": _three(_number),
+    "probabilities": _three(_number),
+    "p_key_basis": _number,
+}
+_POLICY = {"eps_sec": _number, "eps_cor": _number, "abort_rate": _number}
+_PLAN: dict[str, Callable[[Any], Any]] = {
+    "block_id": lambda value: BlockId(_integer(value)),
+    "link_id": lambda value: LinkId(_text(value)),
+    "theorem": _text,
+    "settings": lambda value: _exactly(DecoySettings, value, _SETTINGS),
+    "policy": lambda value: _exactly(SecurityPolicy, value, _POLICY),
+    "key_counts": _three(_interval),
+    "test_counts": _three(_interval),
+    "test_errors_max": _three(_integer),
+    "qber_expected": _number,
+    "leak_ec_max": _integer,
+    "n_secret": _integer,
+    "segment_pads": _integer,
+    "provenance": lambda value: Provenance(_text(value)),
+    "config_digest": _text,
+}

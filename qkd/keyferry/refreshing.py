@@ -1,0 +1,202 @@
+"""One site's part in the runs of one refresh policy: the effects of each step, in order.
+
+What to do next is decided in `qkd_core.keys.refresh`; here it is done. Every effect bears being
+done again, so that a crash between an effect and its record costs a repetition and nothing else.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import uuid4
+
+from qkd_core.errors import KeyNotFound, PeerViolation, RefreshRefused, SinkRejected
+from qkd_core.keys.refresh import UNDECIDED, Step, needs_peer, next_step
+from qkd_core.ports import AllocationStore, Clock, KeySink, RefreshPeer, RefreshStore
+from qkd_core.types.ids import Generation, KeyId, Side
+from qkd_core.types.keys import Allocation, KeyRequest, RefreshRun, RefreshState
+from qkd_core.types.refresh import RefreshPolicy, RefreshProposal
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshSite:
+    """What the refresh runs of a site work on.
+
+    ``key_lifetime_s``: an initiator that cannot commit a run within it aborts the run.
+    """
+
+    side: Side
+    allocations: AllocationStore
+    refreshes: RefreshStore
+    peer: RefreshPeer
+    clock: Clock
+    key_lifetime_s: float = 86400.0
+
+
+class Refreshing:
+    """The runs of one policy at one site. One thread at a time."""
+
+    def __init__(self, site: RefreshSite, policy: RefreshPolicy, sink: KeySink) -> None:
+        self._site = site
+        self._sink = sink
+        self.policy = policy
+        self.initiates = policy.initiator is site.side
+        self._effects: dict[Step, Callable[[RefreshRun], None]] = {
+            Step.PROPOSE: self._propose,
+            Step.PREPARE: self._prepare,
+            Step.COMMIT: self._commit,
+            Step.PUBLISH: self._publish,
+            Step.AGREE: self._agree,
+        }
+
+    def never_ran(self) -> bool:
+        return self._site.refreshes.newest(self.policy.name) is None
+
+    def forget_aborted(self) -> None:
+        """Burn the key of an aborted run: a crash may have come between the two."""
+        newest = self._site.refreshes.newest(self.policy.name)
+        if newest is not None and newest.state is RefreshState.ABORTED:
+            self._site.allocations.drop_held(newest.key_id, burnt=True)
+
+    def begin(self) -> None:
+        """Draw a key for the next generation, unless a run is under way or blocked.
+
+        Raises KeysExhausted, SinkUnavailable, SinkRejected; no key is drawn then.
+        """
+        name = self.policy.name
+        newest = self._site.refreshes.newest(name)
+        if newest is not None and newest.state not in (RefreshState.DONE, RefreshState.ABORTED):
+            level = logging.ERROR if newest.state is RefreshState.BLOCKED else logging.INFO
+            log.log(level, "refresh %s: generation %d is %s", name, newest.generation, newest.state)
+            return
+        self.forget_aborted()
+        # The KMS may be ahead of a store that was started afresh.
+        in_kms, _ = self._sink.state()
+        allocation = self._draw()
+        run = RefreshRun(
+            run_id=str(uuid4()),
+            policy=name,
+            generation=Generation(max(newest.generation if newest else 0, in_kms) + 1),
+            key_id=allocation.key_id,
+            state=RefreshState.DRAWN,
+        )
+        self._site.refreshes.begin(run)
+        log.info("refresh %s: generation %d is key %s", name, run.generation, run.key_id)
+
+    def advance(self) -> bool:
+        """Take the next step of the policy's oldest unfinished run; False if there is none to take.
+
+        Raises PeerUnavailable, PeerViolation, SinkUnavailable, AuditUnavailable: later, again.
+        """
+        unfinished = self._site.refreshes.unfinished()
+        run = next((run for run in unfinished if run.policy == self.policy.name), None)
+        if run is None:
+            return False
+        if self._overdue(run):
+            self._abort(run, "the other site did not prepare it in time")
+            return True
+        theirs = self._theirs(run) if needs_peer(run.state) else None
+        step = next_step(run.state, theirs.state if theirs else None, initiates=self.initiates)
+        match step:
+            case Step.WAIT:
+                return False
+            case Step.ABORT:
+                self._abort(run, reason_of(theirs))
+            case Step.BLOCK:
+                self._block(run, f"committed, but {reason_of(theirs)}")
+            case _:
+                self._effects[step](run)
+        return True
+
+    def _draw(self) -> Allocation:
+        sae = self.policy.sae
+        request = KeyRequest(master=sae, slaves=(sae,), number=1, n_bits=self.policy.n_bits)
+        expires_at = self._site.clock.now() + self._site.key_lifetime_s
+        (allocation,) = self._site.allocations.hold(request, expires_at)
+        return allocation
+
+    def _overdue(self, run: RefreshRun) -> bool:
+        """Only the initiator may give up by itself, and only before it committed."""
+        if not self.initiates or run.state not in UNDECIDED:
+            return False
+        allocation = self._site.allocations.allocation(run.key_id)
+        return allocation is not None and self._site.clock.now() > allocation.expires_at
+
+    def _theirs(self, run: RefreshRun) -> RefreshRun | None:
+        theirs = self._site.peer.run(run.run_id)
+        if theirs is not None and identity(theirs) != identity(run):
+            raise PeerViolation(f"run {run.run_id}: the other site has another key or generation")
+        return theirs
+
+    def _propose(self, run: RefreshRun) -> None:
+        try:
+            self._site.peer.propose(
+                RefreshProposal(
+                    run_id=run.run_id,
+                    policy=run.policy,
+                    policy_digest=self.policy.digest,
+                    generation=run.generation,
+                    allocation=self._allocation(run.key_id),
+                )
+            )
+        except (RefreshRefused, KeyNotFound) as error:
+            self._abort(run, str(error))
+
+    def _prepare(self, run: RefreshRun) -> None:
+        try:
+            self._site.allocations.read_held(run.key_id)  # the sealed bytes are here and open
+            self._sink.prepare(run.generation)
+        except (SinkRejected, KeyNotFound) as error:
+            self._abort(run, str(error))
+            return
+        self._site.refreshes.move(run.run_id, RefreshState.PREPARED)
+
+    def _commit(self, run: RefreshRun) -> None:
+        self._site.refreshes.move(run.run_id, RefreshState.COMMITTED)
+
+    def _publish(self, run: RefreshRun) -> None:
+        try:
+            key = self._site.allocations.read_held(run.key_id)
+            native = self._sink.publish(key, run.generation)
+        except (SinkRejected, KeyNotFound) as error:
+            self._block(run, str(error))
+            return
+        self._site.refreshes.move(run.run_id, RefreshState.PUBLISHED, native_version=native)
+
+    def _agree(self, run: RefreshRun) -> None:
+        try:
+            self._sink.agree(run.generation)
+        except SinkRejected as error:
+            self._block(run, str(error))
+            return
+        self._site.allocations.drop_held(run.key_id, burnt=False)
+        self._site.refreshes.move(run.run_id, RefreshState.DONE)
+        log.info("refresh %s: generation %d is active", run.policy, run.generation)
+
+    def _abort(self, run: RefreshRun, reason: str) -> None:
+        """The record first: a run whose key is gone must not look as if it could go on."""
+        self._site.refreshes.move(run.run_id, RefreshState.ABORTED, reason=reason)
+        self._site.allocations.drop_held(run.key_id, burnt=True)
+        log.warning("refresh %s: generation %d is aborted: %s", run.policy, run.generation, reason)
+
+    def _block(self, run: RefreshRun, reason: str) -> None:
+        self._site.refreshes.move(run.run_id, RefreshState.BLOCKED, reason=reason)
+        log.error("refresh %s: generation %d is BLOCKED: %s", run.policy, run.generation, reason)
+
+    def _allocation(self, key_id: KeyId) -> Allocation:
+        allocation = self._site.allocations.allocation(key_id)
+        if allocation is None:
+            raise KeyNotFound(f"key {key_id} is not known here")
+        return allocation
+
+
+def identity(run: RefreshRun) -> tuple[str, Generation, KeyId]:
+    return run.policy, run.generation, run.key_id
+
+
+def reason_of(theirs: RefreshRun | None) -> str:
+    """Why the other site does not go on."""
+    if theirs is None:
+        return "the other site does not know the run"
+    return f"the other site: {theirs.state}, {theirs.reason or 'no reason given'}"

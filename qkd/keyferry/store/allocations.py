@@ -1,0 +1,125 @@
+"""`AllocationStore` over SQLite; each method is one transition, and most have their own module."""
+
+import sqlite3
+from collections.abc import Sequence
+
+from keyferry.store.claims import take_over
+from keyferry.store.cutting import Order, cut_keys
+from keyferry.store.database import Database
+from keyferry.store.epochs import destroy_empty_epochs
+from keyferry.store.handing_out import Call, serve
+from keyferry.store.key_rows import (
+    allocation_from,
+    allocation_of,
+    audit_key,
+    held_key,
+    keep_secret,
+    move_key,
+)
+from keyferry.store.transaction import Transaction
+from qkd_core.keys.allocation import check_request
+from qkd_core.keys.lifecycle import KeyState
+from qkd_core.types.ids import KeyId, SaeId
+from qkd_core.types.keys import Allocation, DeliveredKey, KeyRequest
+
+EXPIRED_AT_ONCE = 500  # keys that one transaction burns
+
+
+class SqliteAllocations:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._site = database.site
+
+    def deliver(self, request: KeyRequest, expires_at: float) -> tuple[DeliveredKey, ...]:
+        def transition(tx: Transaction) -> tuple[DeliveredKey, ...]:
+            keys = cut_keys(tx, self._site, Order(request, expires_at, KeyState.DELIVERED))
+            for key in keys:
+                audit_key(tx, "key_delivered", key.allocation)
+            tx.count("keys_delivered", len(keys))
+            return tuple([key.delivered() for key in keys])
+
+        check_request(request)
+        return self._db.write(transition)
+
+    def hold(self, request: KeyRequest, expires_at: float) -> tuple[Allocation, ...]:
+        def transition(tx: Transaction) -> tuple[Allocation, ...]:
+            keys = cut_keys(tx, self._site, Order(request, expires_at, KeyState.HELD))
+            for key in keys:
+                keep_secret(tx, key.allocation.key_id, key.secret)
+                audit_key(tx, "key_held", key.allocation)
+            return tuple([key.allocation for key in keys])
+
+        check_request(request)
+        return self._db.write(transition)
+
+    def allocation(self, key_id: KeyId) -> Allocation | None:
+        link_id = self._site.link_id
+        return self._db.read(lambda connection: allocation_of(connection, link_id, key_id))
+
+    def accept(self, allocation: Allocation) -> None:
+        violation = self._db.write(lambda tx: take_over(tx, self._site, allocation))
+        if violation is not None:
+            raise violation
+
+    def deliver_by_id(
+        self, slave: SaeId, master: SaeId, key_ids: Sequence[KeyId], now: float
+    ) -> tuple[DeliveredKey, ...]:
+        call = Call(slave, master, now)
+        return self._db.write(lambda tx: serve(tx, call, key_ids))
+
+    def read_held(self, key_id: KeyId) -> DeliveredKey:
+        return self._db.read(lambda connection: held_key(connection, self._db.seal, key_id))
+
+    def drop_held(self, key_id: KeyId, *, burnt: bool) -> None:
+        def transition(tx: Transaction) -> None:
+            if self._is_held(tx.connection, key_id):
+                move_key(tx, key_id, KeyState.BURNT if burnt else KeyState.DELIVERED)
+                tx.audit("key_burnt" if burnt else "key_published", key_id=key_id)
+
+        self._db.write(transition)
+
+    def expire(self, now: float) -> int:
+        expired = 0
+        while True:
+            burnt = self._db.write(lambda tx: self._expire_some(tx, now))
+            expired += burnt
+            if burnt < EXPIRED_AT_ONCE:
+                break
+        self._db.write(destroy_empty_epochs)
+        return expired
+
+    def outbox(self, limit: int) -> tuple[Allocation, ...]:
+        def question(connection: sqlite3.Connection) -> tuple[Allocation, ...]:
+            rows = connection.execute(
+                "SELECT key_id, owner, master, slaves, ranges, n_bits, expires_at"
+                " FROM outbox JOIN keys USING (key_id) ORDER BY position LIMIT ?",
+                (limit,),
+            )
+            return tuple(allocation_from(self._site.link_id, row) for row in rows)
+
+        return self._db.read(question)
+
+    def acknowledge(self, key_ids: Sequence[KeyId]) -> None:
+        def transition(tx: Transaction) -> None:
+            for key_id in key_ids:
+                tx.write("DELETE FROM outbox WHERE key_id = ?", key_id)
+
+        self._db.write(transition)
+
+    def _is_held(self, connection: sqlite3.Connection, key_id: KeyId) -> bool:
+        row = connection.execute("SELECT state FROM keys WHERE key_id = ?", (key_id,)).fetchone()
+        return row is not None and row[0] == KeyState.HELD
+
+    def _expire_some(self, tx: Transaction, now: float) -> int:
+        """Burn up to a transaction's worth; keys of refresh runs under way are left alone."""
+        due = tx.connection.execute(
+            "SELECT key_id FROM keys INDEXED BY keys_due"
+            " WHERE state = 'held' AND expires_at <= ? AND NOT EXISTS ("
+            "  SELECT 1 FROM refreshes WHERE refreshes.key_id = keys.key_id"
+            "  AND refreshes.state NOT IN ('done', 'aborted')) LIMIT ?",
+            (now, EXPIRED_AT_ONCE),
+        ).fetchall()
+        for (key_id,) in due:
+            move_key(tx, key_id, KeyState.EXPIRED)
+            tx.audit("key_expired", key_id=key_id)
+        return len(due)

@@ -1,0 +1,126 @@
+"""What a `RefreshStore` promises."""
+
+# ruff: noqa: PLR2004  a promise is stated with its numbers
+
+from dataclasses import replace
+
+from keyferry.store.checks.examples import LATER, TwoSites, a_block, a_request, expect, refuses
+from qkd_core.errors import KeyNotFound
+from qkd_core.keys.refresh import MOVES
+from qkd_core.types.ids import Generation, KeyId
+from qkd_core.types.keys import RefreshRun, RefreshState
+
+PATHS = {
+    RefreshState.DRAWN: [],
+    RefreshState.PREPARED: [RefreshState.PREPARED],
+    RefreshState.COMMITTED: [RefreshState.PREPARED, RefreshState.COMMITTED],
+    RefreshState.PUBLISHED: [
+        RefreshState.PREPARED,
+        RefreshState.COMMITTED,
+        RefreshState.PUBLISHED,
+    ],
+    RefreshState.DONE: [
+        RefreshState.PREPARED,
+        RefreshState.COMMITTED,
+        RefreshState.PUBLISHED,
+        RefreshState.DONE,
+    ],
+    RefreshState.ABORTED: [RefreshState.ABORTED],
+    RefreshState.BLOCKED: [RefreshState.PREPARED, RefreshState.COMMITTED, RefreshState.BLOCKED],
+}
+
+
+def a_run(number: int = 1, policy: str = "database", key_id: str = "key") -> RefreshRun:
+    return RefreshRun(
+        run_id=f"{policy} {number}",
+        policy=policy,
+        generation=Generation(number),
+        key_id=KeyId(key_id),
+        state=RefreshState.DRAWN,
+    )
+
+
+def a_run_is_recorded_once(sites: TwoSites) -> None:
+    runs = sites.a.refreshes
+    expect(runs.run("database 1") is None, "unknown at first")
+    runs.begin(a_run())
+    expect(runs.run("database 1") == a_run(), "then known")
+    runs.move("database 1", RefreshState.PREPARED)
+    runs.begin(a_run())
+    found = runs.run("database 1")
+    expect(found and found.state is RefreshState.PREPARED, "beginning again moves nothing back")
+
+
+def another_run_does_not_take_its_place(sites: TwoSites) -> None:
+    runs = sites.a.refreshes
+    runs.begin(a_run())
+    for other in (
+        replace(a_run(), run_id="other"),
+        replace(a_run(), generation=Generation(2)),
+        replace(a_run(), key_id=KeyId("other")),
+        replace(a_run(2), state=RefreshState.COMMITTED),
+    ):
+        refuses(ValueError, runs.begin, other)
+    runs.begin(a_run(policy="other"))
+
+
+def only_the_moves_of_the_state_machine_are_made(sites: TwoSites) -> None:
+    runs = sites.a.refreshes
+    refuses(ValueError, lambda: runs.move("unknown", RefreshState.PREPARED))
+    number = 0
+    for before, path in PATHS.items():
+        for after in RefreshState:
+            number += 1
+            run = a_run(number)
+            runs.begin(run)
+            for state in path:
+                runs.move(run.run_id, state)
+            if after in MOVES[before]:
+                expect(runs.move(run.run_id, after).state is after, "allowed")
+            else:
+                refuses(ValueError, runs.move, run.run_id, after)
+
+
+def a_move_keeps_what_it_is_told(sites: TwoSites) -> None:
+    runs = sites.a.refreshes
+    runs.begin(a_run())
+    runs.move("database 1", RefreshState.PREPARED)
+    runs.move("database 1", RefreshState.COMMITTED)
+    runs.move("database 1", RefreshState.PUBLISHED, native_version=7)
+    blocked = runs.move("database 1", RefreshState.BLOCKED, reason="denied")
+    expect((blocked.native_version, blocked.reason) == (7, "denied"), "both are kept")
+    expect(runs.run("database 1") == blocked, "and stored")
+
+
+def unfinished_runs_are_listed_oldest_first(sites: TwoSites) -> None:
+    runs = sites.a.refreshes
+    for number in (3, 1, 2):
+        runs.begin(a_run(number))
+    runs.move("database 1", RefreshState.ABORTED)
+    expect([run.generation for run in runs.unfinished()] == [3, 2], "without the aborted one")
+    newest = runs.newest("database")
+    expect(newest and newest.generation == 3, "the highest generation")
+    expect(runs.newest("other") is None, "none of another policy")
+    counts = sites.a.figures().refreshes
+    expect(counts == {("database", "drawn"): 2, ("database", "aborted"): 1}, "counted by state")
+
+
+def a_key_of_a_run_under_way_does_not_expire(sites: TwoSites) -> None:
+    sites.share(a_block(1))
+    keys = sites.a.allocations.hold(a_request(2), LATER)
+    for number, key in enumerate(keys, start=1):
+        sites.a.refreshes.begin(a_run(number, key_id=key.key_id))
+    sites.a.refreshes.move("database 2", RefreshState.ABORTED)
+    expect(sites.a.allocations.expire(LATER) == 1, "the aborted run's key only")
+    sites.a.allocations.read_held(keys[0].key_id)
+    refuses(KeyNotFound, lambda: sites.a.allocations.read_held(keys[1].key_id))
+
+
+REFRESH_CHECKS = [
+    a_run_is_recorded_once,
+    another_run_does_not_take_its_place,
+    only_the_moves_of_the_state_machine_are_made,
+    a_move_keeps_what_it_is_told,
+    unfinished_runs_are_listed_oldest_first,
+    a_key_of_a_run_under_way_does_not_expire,
+]

@@ -1,0 +1,64 @@
+"""The stored bytes of a block, sealed in chunks of 512 bytes.
+
+A chunk that loses bytes is sealed anew with zeros in their place; one that has lost all of its
+bytes is deleted.
+"""
+
+from collections.abc import Sequence
+
+from keyferry.store.transaction import Transaction
+from qkd_core.errors import StoreDamaged
+from qkd_core.types.ids import BlockId
+from qkd_core.types.keys import KeyRange
+
+CHUNK_BYTES = 512
+
+
+def put_chunks(tx: Transaction, block_id: BlockId, stored: bytes) -> None:
+    """Seal the stored bytes of a new block."""
+    for chunk, start in enumerate(range(0, len(stored), CHUNK_BYTES)):
+        part = stored[start : start + CHUNK_BYTES]
+        epoch, sealed = tx.close(part, "chunk", block_id, chunk)
+        tx.write(
+            "INSERT INTO chunks (block_id, chunk, n_left, epoch, sealed) VALUES (?, ?, ?, ?, ?)",
+            *(block_id, chunk, len(part), epoch, sealed),
+        )
+
+
+def cut_out(tx: Transaction, ranges: Sequence[KeyRange]) -> bytes:
+    """The bytes of ``ranges``, in order; the store has them no more. Raises StoreDamaged."""
+    secret = bytearray()
+    for part in ranges:
+        for chunk in range(part.start // CHUNK_BYTES, (part.stop - 1) // CHUNK_BYTES + 1):
+            first = chunk * CHUNK_BYTES
+            start = max(part.start - first, 0)
+            stop = min(part.stop - first, CHUNK_BYTES)
+            secret += _cut_from_chunk(tx, part.block_id, chunk, slice(start, stop))
+    return bytes(secret)
+
+
+def _cut_from_chunk(tx: Transaction, block_id: BlockId, chunk: int, part: slice) -> bytearray:
+    row = tx.connection.execute(
+        "SELECT n_left, epoch, sealed FROM chunks WHERE block_id = ? AND chunk = ?",
+        (block_id, chunk),
+    ).fetchone()
+    if row is None:
+        raise StoreDamaged(f"chunk {chunk} of block {block_id} is gone")
+    data = bytearray(tx.open(row[1], row[2], "chunk", block_id, chunk))
+    cut = data[part]
+    n_left = row[0] - len(cut)
+    if n_left <= 0:
+        tx.write("DELETE FROM chunks WHERE block_id = ? AND chunk = ?", block_id, chunk)
+    else:
+        data[part] = bytes(len(cut))
+        epoch, sealed = tx.close(bytes(data), "chunk", block_id, chunk)
+        tx.write(
+            "UPDATE chunks SET n_left = ?, epoch = ?, sealed = ? WHERE block_id = ? AND chunk = ?",
+            *(n_left, epoch, sealed, block_id, chunk),
+        )
+    return cut
+
+
+def erase_chunks(tx: Transaction, block_id: BlockId) -> None:
+    """Delete what is left of the block's stored bytes."""
+    tx.write("DELETE FROM chunks WHERE block_id = ?", block_id)

@@ -1,0 +1,12 @@
+"""One list of checks per port; each takes two empty sites of one link.
+
+A store is done when every check passes with it.
+"""
+
+from keyferry.store.checks.allocations import ALLOCATION_CHECKS
+from keyferry.store.checks.blocks import BLOCK_CHECKS
+from keyferry.store.checks.claims import CLAIM_CHECKS
+from keyferry.store.checks.pads import PAD_CHECKS
+from keyferry.store.checks.refreshes import REFRESH_CHECKS
+
+CHECKS = BLOCK_CHECKS + ALLOCATION_CHECKS + CLAIM_CHECKS + PAD_CHECKS + REFRESH_CHECKS

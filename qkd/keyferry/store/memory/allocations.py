@@ -1,0 +1,237 @@
+"""`AllocationStore` in memory."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from uuid import uuid4
+
+from keyferry.store.memory.blocks import MemoryBlocks
+from keyferry.store.memory.site import MemoryBlock, MemoryKey, MemorySite
+from qkd_core.errors import KeyNotFound, NotAuthorised, PeerViolation
+from qkd_core.keys.allocation import (
+    check_claim_form,
+    check_claim_place,
+    check_request,
+    described,
+    draw,
+    growth_bytes_per_s,
+    split,
+    weakest,
+)
+from qkd_core.keys.lifecycle import (
+    CONSUMED,
+    EXPIRED,
+    UNKNOWN,
+    KeyState,
+    check_key_move,
+    reason_gone,
+)
+from qkd_core.types.ids import BlockId, KeyId, SaeId
+from qkd_core.types.keys import Allocation, BlockState, DeliveredKey, KeyRange, KeyRequest
+
+
+class MemoryAllocations:
+    def __init__(self, site: MemorySite, blocks: MemoryBlocks, bound: Callable[[], set[KeyId]]):
+        """``bound``: the keys of refresh runs that are under way, which do not expire."""
+        self._site, self._blocks, self._bound = site, blocks, bound
+
+    def deliver(self, request: KeyRequest, expires_at: float) -> tuple[DeliveredKey, ...]:
+        with self._site.lock:
+            keys = self._allocate(request, expires_at)
+            return tuple([self._take_away(key) for key in keys])
+
+    def hold(self, request: KeyRequest, expires_at: float) -> tuple[Allocation, ...]:
+        with self._site.lock:
+            keys = self._allocate(request, expires_at)
+            for key in keys:
+                self._move(key, KeyState.HELD, "key_held")
+            return tuple(key.allocation for key in keys)
+
+    def allocation(self, key_id: KeyId) -> Allocation | None:
+        key = self._site.keys.get(key_id)
+        return key.allocation if key else None
+
+    def accept(self, allocation: Allocation) -> None:
+        with self._site.lock, self._violations_burn(allocation):
+            known = self._site.keys.get(allocation.key_id)
+            if known and known.allocation == allocation:
+                return
+            if known:
+                raise PeerViolation(f"key {allocation.key_id} is known here, and not like this")
+            check_claim_form(allocation, self._site.link_id, self._site.side.other)
+            blocks = self._named(allocation)
+            check_claim_place(allocation, {i: block.new.layout for i, block in blocks.items()})
+            for part in allocation.ranges:
+                if any(blocks[part.block_id].recorded[part.start : part.stop]):
+                    raise PeerViolation(f"key {allocation.key_id} claims bytes of another key")
+            for block_id in blocks:
+                self._blocks.make_available(block_id)
+            key = self._cut(allocation)
+            self._move(key, KeyState.HELD, "key_accepted")
+
+    def deliver_by_id(
+        self, slave: SaeId, master: SaeId, key_ids: Sequence[KeyId], now: float
+    ) -> tuple[DeliveredKey, ...]:
+        with self._site.lock:
+            keys = [self._known(key_id, master) for key_id in key_ids]
+            for key in keys:
+                if slave not in key.allocation.slaves:
+                    raise NotAuthorised(f"key {key.allocation.key_id} is not for {slave}")
+            for key in keys:
+                self._check_there(key, slave, now)
+            return tuple([self._serve(key, slave) for key in keys])
+
+    def read_held(self, key_id: KeyId) -> DeliveredKey:
+        with self._site.lock:
+            key = self._site.keys.get(key_id)
+            if key is None or key.state is not KeyState.HELD:
+                raise KeyNotFound(f"key {key_id} is {key.state if key else UNKNOWN}, not held")
+            return DeliveredKey(key_id=key_id, secret=key.secret, provenance=key.provenance)
+
+    def drop_held(self, key_id: KeyId, *, burnt: bool) -> None:
+        with self._site.lock:
+            key = self._site.keys.get(key_id)
+            if key and key.state is KeyState.HELD:
+                state = KeyState.BURNT if burnt else KeyState.DELIVERED
+                self._move(key, state, "key_burnt" if burnt else "key_published")
+
+    def expire(self, now: float) -> int:
+        with self._site.lock:
+            due = [
+                key
+                for key in self._site.keys.values()
+                if key.state is KeyState.HELD
+                and key.allocation.expires_at <= now
+                and key.allocation.key_id not in self._bound()
+            ]
+            for key in due:
+                self._move(key, KeyState.EXPIRED, "key_expired")
+            return len(due)
+
+    def outbox(self, limit: int) -> tuple[Allocation, ...]:
+        with self._site.lock:
+            return tuple(self._site.keys[i].allocation for i in self._site.outbox[:limit])
+
+    def acknowledge(self, key_ids: Sequence[KeyId]) -> None:
+        with self._site.lock:
+            done = set(key_ids)
+            self._site.outbox = [i for i in self._site.outbox if i not in done]
+
+    def _allocate(self, request: KeyRequest, expires_at: float) -> list[MemoryKey]:
+        check_request(request)
+        n_bytes = request.n_bits // 8
+        drawn = draw(self._free(), request.number * n_bytes, self._growth())
+        keys = []
+        for ranges in split(drawn, n_bytes):
+            allocation = Allocation(
+                key_id=KeyId(str(uuid4())),
+                link_id=self._site.link_id,
+                owner=self._site.side,
+                master=request.master,
+                slaves=request.slaves,
+                ranges=ranges,
+                n_bits=request.n_bits,
+                expires_at=expires_at,
+            )
+            keys.append(self._cut(allocation))
+            self._site.outbox.append(allocation.key_id)
+        return keys
+
+    def _free(self) -> Iterator[KeyRange]:
+        """This site's free bytes; its own half goes in order, so they are one run a block."""
+        for block in self._blocks.available():
+            free = block.free_in(self._site.side)
+            if free:
+                yield KeyRange(block.new.block_id, free[0], free[-1] + 1)
+
+    def _growth(self) -> float:
+        if not self._site.blocks:
+            return 0.0
+        newest = self._site.blocks[max(self._site.blocks)].new
+        return growth_bytes_per_s(newest.layout, self._site.side, newest.link_s)
+
+    def _cut(self, allocation: Allocation) -> MemoryKey:
+        """Move the bytes out of their blocks into a key."""
+        secret = bytearray()
+        for part in allocation.ranges:
+            block = self._site.blocks[part.block_id]
+            secret += block.stored[part.start : part.stop]
+            block.stored[part.start : part.stop] = bytes(part.stop - part.start)
+            block.recorded[part.start : part.stop] = [True] * (part.stop - part.start)
+        blocks = [self._site.blocks[part.block_id] for part in allocation.ranges]
+        provenance = weakest(block.new.provenance for block in blocks)
+        key = MemoryKey(allocation, provenance, bytes(secret))
+        self._site.keys[allocation.key_id] = key
+        return key
+
+    def _move(self, key: MemoryKey, state: KeyState, action: str) -> None:
+        allocation = key.allocation
+        check_key_move(allocation.key_id, key.state, state)
+        key.state = state
+        if state is not KeyState.HELD:
+            key.secret = b""
+        self._site.audit(
+            action,
+            key_id=allocation.key_id,
+            master=allocation.master,
+            slaves=list(allocation.slaves),
+            n_bits=allocation.n_bits,
+            ranges=described(allocation.ranges),
+        )
+
+    def _take_away(self, key: MemoryKey) -> DeliveredKey:
+        out = DeliveredKey(
+            key_id=key.allocation.key_id, secret=key.secret, provenance=key.provenance
+        )
+        self._site.keys_delivered += 1
+        self._move(key, KeyState.DELIVERED, "key_delivered")
+        return out
+
+    def _known(self, key_id: KeyId, master: SaeId) -> MemoryKey:
+        key = self._site.keys.get(key_id)
+        if key is None or key.allocation.master != master:
+            raise KeyNotFound(f"key {key_id} of {master} is not known", UNKNOWN)
+        return key
+
+    def _check_there(self, key: MemoryKey, slave: SaeId, now: float) -> None:
+        key_id = key.allocation.key_id
+        if slave in key.served:
+            raise KeyNotFound(f"key {key_id} was delivered to {slave}", CONSUMED)
+        if key.state is not KeyState.HELD:
+            raise KeyNotFound(
+                f"key {key_id} is {key.state}", reason_gone(key.state or KeyState.BURNT)
+            )
+        if key.allocation.expires_at <= now:
+            raise KeyNotFound(f"key {key_id} is expired", EXPIRED)
+
+    def _serve(self, key: MemoryKey, slave: SaeId) -> DeliveredKey:
+        out = DeliveredKey(
+            key_id=key.allocation.key_id, secret=key.secret, provenance=key.provenance
+        )
+        key.served.add(slave)
+        self._site.keys_delivered += 1
+        self._site.audit("key_delivered_by_id", key_id=out.key_id, slave=slave)
+        if key.served == set(key.allocation.slaves):
+            check_key_move(out.key_id, key.state, KeyState.DELIVERED)
+            key.state, key.secret = KeyState.DELIVERED, b""
+        return out
+
+    def _named(self, allocation: Allocation) -> dict[BlockId, MemoryBlock]:
+        """The blocks that the claim names. Raises KeyNotFound when one is not here."""
+        named = {}
+        for block_id in sorted({part.block_id for part in allocation.ranges}):
+            block = self._site.block(block_id)
+            if block is None or block.state is BlockState.DESTROYED:
+                state = self._blocks.state(block_id)
+                raise KeyNotFound(f"block {block_id} of key {allocation.key_id} is {state} here")
+            named[block_id] = block
+        return named
+
+    @contextmanager
+    def _violations_burn(self, allocation: Allocation) -> Iterator[None]:
+        try:
+            yield
+        except PeerViolation as violation:
+            self._site.audit("peer_violation", key_id=allocation.key_id, detail=str(violation))
+            for part in allocation.ranges:
+                self._blocks.destroy(part.block_id, "peer violation")
+            raise

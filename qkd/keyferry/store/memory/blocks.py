@@ -1,0 +1,91 @@
+"""`BlockStore` in memory."""
+
+from keyferry.store.memory.pads import MemoryPads
+from keyferry.store.memory.site import MemoryBlock, MemorySite
+from keyferry.store.segments import cut_segment
+from qkd_core.errors import BlockDiscarded
+from qkd_core.keys.allocation import cut_block
+from qkd_core.types.authentication import Lane
+from qkd_core.types.ids import BlockId, Provenance, Side
+from qkd_core.types.keys import BlockState, NewBlock
+
+
+class MemoryBlocks:
+    def __init__(self, site: MemorySite, pads: MemoryPads) -> None:
+        self._site, self._pads = site, pads
+
+    def newest(self) -> BlockId:
+        return self._site.newest
+
+    def note_used(self, block_id: BlockId) -> None:
+        with self._site.lock:
+            self._site.newest = max(self._site.newest, block_id)
+
+    def state(self, block_id: BlockId) -> BlockState:
+        block = self._site.block(block_id)
+        return block.state if block else BlockState.NONE
+
+    def pending(self) -> tuple[BlockId, ...]:
+        with self._site.lock:
+            blocks = sorted(self._site.blocks.items())
+            return tuple(i for i, block in blocks if block.state is BlockState.PENDING)
+
+    def store_pending(self, block: NewBlock) -> None:
+        site, block_id = self._site, block.block_id
+        with site.lock:
+            known = site.block(block_id)
+            if known and known.state is BlockState.DESTROYED:
+                raise BlockDiscarded(f"block {block_id} is destroyed here")
+            if known and (known.new.plan_digest, known.new.layout) != (
+                block.plan_digest,
+                block.layout,
+            ):
+                raise ValueError(f"another block is stored under number {block_id}")
+            if known:
+                return
+            parts = cut_block(block)
+            kept = MemoryBlock(block, bytearray(parts.stored), [False] * len(parts.stored))
+            site.blocks[block_id] = kept
+            site.newest = max(site.newest, block_id)
+            for sender, data in parts.segments.items():
+                self._pads.add(cut_segment(sender, Lane.POOL, block_id, data))
+            site.audit("block_pending", block_id=block_id, n_secret=block.layout.n_secret)
+
+    def make_available(self, block_id: BlockId) -> None:
+        with self._site.lock:
+            self._site.make_available(block_id)
+
+    def destroy(self, block_id: BlockId, reason: str) -> None:
+        with self._site.lock:
+            block = self._site.block(block_id)
+            if block is None or block.state is BlockState.DESTROYED:
+                return
+            block.state = BlockState.DESTROYED
+            block.stored[:] = bytes(len(block.stored))
+            self._pads.drop(block_id)
+            self._site.outcomes["destroyed"] += 1
+            self._site.audit("block_destroyed", block_id=block_id, reason=reason)
+
+    def record_discarded(self, block_id: BlockId, reason: str, detail: str) -> None:
+        with self._site.lock:
+            self._site.newest = max(self._site.newest, block_id)
+            self._site.outcomes[reason] += 1
+            self._site.last_discard = f"{reason}: {detail}"
+            self._site.audit("block_discarded", block_id=block_id, reason=reason, detail=detail)
+
+    def free_bytes(self) -> int:
+        return self.free_of(self._site.side)
+
+    def free_of(self, owner: Side) -> int:
+        with self._site.lock:
+            return sum(len(block.free_in(owner)) for block in self.available())
+
+    def provenances(self) -> tuple[Provenance, ...]:
+        with self._site.lock:
+            mine = [block for block in self.available() if block.free_in(self._site.side)]
+            return tuple(sorted({block.new.provenance for block in mine}))
+
+    def available(self) -> list[MemoryBlock]:
+        """Oldest first."""
+        blocks = sorted(self._site.blocks.items())
+        return [block for _, block in blocks if block.state is BlockState.AVAILABLE]

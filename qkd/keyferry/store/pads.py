@@ -1,0 +1,225 @@
+"""`PadStore` over SQLite.
+
+A run of marks is made durable at once, and its pads wait in this process; a process that ends
+takes the rest of its run with it. Source: `architecture.md`, section 7.
+"""
+
+import sqlite3
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from hashlib import sha256
+from hmac import compare_digest
+
+from keyferry.store.block_rows import make_pending_available
+from keyferry.store.database import Database
+from keyferry.store.pad_rows import (
+    add_segment,
+    burn_pad,
+    forget_spent,
+    place_of,
+    read_hash_key,
+    read_pad,
+    retire,
+    spend,
+)
+from keyferry.store.segments import PAD_RUN, cut_preshared
+from keyferry.store.transaction import Transaction
+from qkd_core.errors import AuthenticationFailed, AuthenticationPoolExhausted, ConfigError
+from qkd_core.types.authentication import SETTLING_PADS, Lane, Pad, PadName
+from qkd_core.types.ids import BlockId, Side
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one `take` may use."""
+
+    lane: Lane
+    older_than: BlockId | None
+    proved: bool
+
+    @property
+    def kept(self) -> int:
+        return 0 if self.proved else SETTLING_PADS
+
+    @property
+    def run(self) -> int:
+        """Settling is rare and its pads are few: one mark at a time."""
+        return 1 if self.proved else PAD_RUN
+
+
+@dataclass(slots=True)
+class WaitingRun:
+    """Pads of one segment that are marked used and not yet handed out."""
+
+    hash_key: bytes = field(repr=False)
+    pads: deque[tuple[int, bytes]] = field(repr=False)
+
+
+class SqlitePads:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._side = database.site.side
+        self._lock = threading.Lock()
+        self._waiting: dict[tuple[Lane, BlockId], WaitingRun] = {}
+
+    def install_preshared(self, secret: bytes) -> None:
+        parts = cut_preshared(secret)
+        # Kept apart from the pads, which go as they are used: it tells the same secret from
+        # another one for as long as the store lives.
+        fingerprint = sha256(secret).digest()
+
+        def transition(tx: Transaction) -> None:
+            known = tx.connection.execute("SELECT preshared FROM site").fetchone()[0]
+            if known is not None:
+                if compare_digest(tx.seal.open_with_root(known, "pre-shared"), fingerprint):
+                    return
+                raise ConfigError("another pre-shared secret is installed on this link")
+            box = tx.seal.close_with_root(fingerprint, "pre-shared")
+            tx.write("UPDATE site SET preshared = ?", box)
+            for part in parts:
+                add_segment(tx, part)
+            tx.audit("pool_installed", n_pads=sum(part.n_pads for part in parts))
+
+        self._db.write(transition)
+
+    def take(self, lane: Lane, *, older_than: BlockId | None, proved: bool) -> Pad:
+        wanted = Wanted(lane, older_than, proved)
+        with self._lock:
+            segment = self._db.read(lambda connection: self._choose(connection, wanted)[0])
+            if (lane, segment) not in self._waiting:
+                segment, run = self._db.write(lambda tx: self._mark_run(tx, wanted))
+                if run is not None:
+                    self._waiting[lane, segment] = run
+            return self._next_waiting(lane, segment)
+
+    def prove(self, name: PadName) -> None:
+        if name.sender is not self._side or not self._is_news(name):
+            return
+
+        def transition(tx: Transaction) -> None:
+            tx.write(
+                "UPDATE segments SET proved = 1 WHERE sender = ? AND lane = ? AND segment = ?",
+                *place_of(name),
+            )
+            forget_spent(tx, name)
+            tx.audit("pool_proved", **_named(name))
+
+        self._db.write(transition)
+
+    def expected(self, name: PadName) -> Pad:
+        def question(connection: sqlite3.Connection) -> Pad:
+            self._check(connection, name)
+            return read_pad(connection, self._db.seal, name)
+
+        return self._db.read(question)
+
+    def advance(self, name: PadName) -> None:
+        def transition(tx: Transaction) -> None:
+            mark = self._check(tx.connection, name)
+            spend(tx, place_of(name), mark, name.index + 1)
+            make_pending_available(tx, name.segment, cause="tag of the peer")
+            retire(tx, name)
+            tx.audit("tag_verified", **_named(name))
+
+        self._db.write(transition)
+
+    def burn(self, name: PadName) -> None:
+        def transition(tx: Transaction) -> None:
+            if burn_pad(tx, name):
+                tx.audit("tag_failed", **_named(name))
+
+        self._db.write(transition)
+
+    def remaining(self, sender: Side, lane: Lane) -> int:
+        return self._db.read(lambda connection: pads_left(connection, sender, lane))
+
+    def _choose(self, connection: sqlite3.Connection, wanted: Wanted) -> tuple[BlockId, int, int]:
+        """Segment, first unmarked pad and past-last usable pad. Raises pool exhausted."""
+        rows = connection.execute(
+            "SELECT segment, next, n_pads FROM segments LEFT JOIN blocks ON block_id = segment"
+            " WHERE sender = ? AND lane = ? AND (segment = 0 OR state = 'available')"
+            " AND segment < ? AND proved >= ? ORDER BY segment",
+            (
+                self._side.value,
+                int(wanted.lane),
+                2**63 - 1 if wanted.older_than is None else wanted.older_than,
+                int(wanted.proved),
+            ),
+        ).fetchall()
+        for number, first, n_pads in rows[-1:] if wanted.proved else rows:
+            segment = BlockId(number)
+            if (wanted.lane, segment) in self._waiting or first < n_pads - wanted.kept:
+                return segment, first, n_pads - wanted.kept
+        kind = "proved " if wanted.proved else ""
+        raise AuthenticationPoolExhausted(
+            f"no {wanted.lane.name.lower()} pad of a {kind}segment is left to send with"
+        )
+
+    def _mark_run(self, tx: Transaction, wanted: Wanted) -> tuple[BlockId, WaitingRun | None]:
+        """Durably mark the next run used; None when pads of the chosen segment wait already."""
+        segment, first, limit = self._choose(tx.connection, wanted)
+        if (wanted.lane, segment) in self._waiting:
+            return segment, None
+        place = (self._side.value, int(wanted.lane), segment)
+        hash_key = read_hash_key(tx.connection, tx.seal, place)
+        stop = min(first + wanted.run, limit)
+        pads = spend(tx, place, first, stop)
+        lane = wanted.lane.name.lower()
+        tx.audit("pool_run", lane=lane, segment=segment, first=first, stop=stop)
+        return segment, WaitingRun(hash_key, deque(zip(range(first, stop), pads, strict=True)))
+
+    def _next_waiting(self, lane: Lane, segment: BlockId) -> Pad:
+        run = self._waiting[lane, segment]
+        index, pad = run.pads.popleft()
+        if not run.pads:
+            del self._waiting[lane, segment]
+        return Pad(PadName(self._side, lane, segment, index), run.hash_key, pad)
+
+    def _is_news(self, name: PadName) -> bool:
+        """Whether ``name`` was marked used here, in a segment that is not proved yet."""
+        rows = self._db.rows(
+            "SELECT 1 FROM segments WHERE sender = ? AND lane = ? AND segment = ?"
+            " AND NOT proved AND next > ?",
+            *(*place_of(name), name.index),
+        )
+        return bool(rows)
+
+    def _check(self, connection: sqlite3.Connection, name: PadName) -> int:
+        """The first index above the mark. Raises AuthenticationFailed when ``name`` is refused."""
+        row = connection.execute(
+            "SELECT next, n_pads FROM segments WHERE sender = ? AND lane = ? AND segment = ?",
+            place_of(name),
+        ).fetchone()
+        if name.sender is self._side or row is None:
+            raise AuthenticationFailed(f"there is no {name} to verify with")
+        burnt = connection.execute(
+            "SELECT 1 FROM burnt_pads WHERE sender = ? AND lane = ? AND segment = ? AND pad = ?",
+            (*place_of(name), name.index),
+        ).fetchone()
+        if burnt or not row[0] <= name.index < row[1]:
+            raise AuthenticationFailed(f"{name} is used, burnt or beyond its segment")
+        return int(row[0])
+
+
+def pads_left(connection: sqlite3.Connection, sender: Side, lane: Lane) -> int:
+    """Pads above the marks that are not burnt."""
+    where = (sender.value, int(lane))
+    total = connection.execute(
+        "SELECT coalesce(sum(n_pads - next), 0) FROM segments WHERE sender = ? AND lane = ?", where
+    ).fetchone()[0]
+    burnt = connection.execute(
+        "SELECT count(*) FROM burnt_pads JOIN segments USING (sender, lane, segment)"
+        " WHERE sender = ? AND lane = ? AND pad >= next",
+        where,
+    ).fetchone()[0]
+    return int(total - burnt)
+
+
+def _named(name: PadName) -> dict[str, str | int | float | list[str]]:
+    return {
+        "sender": name.sender.value,
+        "lane": name.lane.name.lower(),
+        "segment": name.segment,
+        "index": name.index,
+    }

@@ -1,0 +1,146 @@
+"""The tables of one site's store, and what a file must be before it is used."""
+
+import sqlite3
+from dataclasses import dataclass
+
+from qkd_core.errors import ConfigError
+from qkd_core.types.ids import KmeId, LinkId, Side
+
+SCHEMA_VERSION = 1
+
+# `taken` outlives blocks and keys: a byte that was once recorded is never recorded again. Blobs
+# named `sealed` are nonce and AES-256-GCM-SIV box together. Partial indices keep the cost of a
+# delivery apart from how much was delivered before.
+TABLES = """
+CREATE TABLE site (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  schema_version INTEGER NOT NULL,
+  link_id TEXT NOT NULL,
+  side TEXT NOT NULL,
+  kme_id TEXT NOT NULL,
+  preshared BLOB
+);
+CREATE TABLE tally (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+
+CREATE TABLE chains (
+  role TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (role, number)
+) WITHOUT ROWID;
+CREATE TABLE audit (
+  chain TEXT NOT NULL, seq INTEGER NOT NULL, time REAL NOT NULL, event TEXT NOT NULL,
+  prev TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (chain, seq)
+) WITHOUT ROWID;
+
+CREATE TABLE epochs (
+  epoch INTEGER PRIMARY KEY AUTOINCREMENT, created_at REAL NOT NULL, wrapped BLOB,
+  destroyed_at REAL
+);
+
+CREATE TABLE blocks (
+  block_id INTEGER PRIMARY KEY, state TEXT NOT NULL, n_secret INTEGER NOT NULL,
+  segment_pads INTEGER NOT NULL, provenance TEXT NOT NULL, plan_digest TEXT NOT NULL,
+  tallies_digest TEXT NOT NULL, certificate TEXT NOT NULL, qber REAL NOT NULL,
+  link_s REAL NOT NULL, stored_at REAL NOT NULL,
+  own_next INTEGER NOT NULL, own_stop INTEGER NOT NULL, peer_free INTEGER NOT NULL
+);
+CREATE INDEX blocks_pending ON blocks (block_id) WHERE state = 'pending';
+CREATE INDEX blocks_free ON blocks (block_id) WHERE state = 'available' AND own_next < own_stop;
+CREATE INDEX blocks_peer_free ON blocks (block_id) WHERE state = 'available' AND peer_free > 0;
+
+CREATE TABLE chunks (
+  block_id INTEGER NOT NULL REFERENCES blocks, chunk INTEGER NOT NULL, n_left INTEGER NOT NULL,
+  epoch INTEGER NOT NULL REFERENCES epochs, sealed BLOB NOT NULL, PRIMARY KEY (block_id, chunk)
+);
+CREATE INDEX chunks_epoch ON chunks (epoch);
+
+CREATE TABLE keys (
+  key_id TEXT PRIMARY KEY, state TEXT NOT NULL, owner TEXT NOT NULL, master TEXT NOT NULL,
+  slaves TEXT NOT NULL, ranges TEXT NOT NULL, n_bits INTEGER NOT NULL, expires_at REAL NOT NULL,
+  provenance TEXT NOT NULL
+);
+CREATE INDEX keys_due ON keys (expires_at) WHERE state = 'held';
+CREATE TABLE held (
+  key_id TEXT PRIMARY KEY REFERENCES keys, epoch INTEGER NOT NULL REFERENCES epochs,
+  sealed BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX held_epoch ON held (epoch);
+CREATE TABLE served (
+  key_id TEXT NOT NULL REFERENCES keys, slave TEXT NOT NULL, served_at REAL NOT NULL,
+  PRIMARY KEY (key_id, slave)
+) WITHOUT ROWID;
+CREATE TABLE taken (
+  block_id INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL, key_id TEXT NOT NULL,
+  PRIMARY KEY (block_id, start)
+) WITHOUT ROWID;
+CREATE TABLE outbox (
+  position INTEGER PRIMARY KEY AUTOINCREMENT, key_id TEXT NOT NULL UNIQUE REFERENCES keys
+);
+
+CREATE TABLE segments (
+  sender TEXT NOT NULL, lane INTEGER NOT NULL, segment INTEGER NOT NULL,
+  n_pads INTEGER NOT NULL, next INTEGER NOT NULL DEFAULT 0, proved INTEGER NOT NULL DEFAULT 0,
+  epoch INTEGER NOT NULL REFERENCES epochs, sealed BLOB NOT NULL,
+  PRIMARY KEY (sender, lane, segment)
+) WITHOUT ROWID;
+CREATE INDEX segments_epoch ON segments (epoch);
+CREATE TABLE pad_runs (
+  sender TEXT NOT NULL, lane INTEGER NOT NULL, segment INTEGER NOT NULL, run INTEGER NOT NULL,
+  epoch INTEGER NOT NULL REFERENCES epochs, sealed BLOB NOT NULL,
+  PRIMARY KEY (sender, lane, segment, run),
+  FOREIGN KEY (sender, lane, segment) REFERENCES segments ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX pad_runs_epoch ON pad_runs (epoch);
+CREATE TABLE burnt_pads (
+  sender TEXT NOT NULL, lane INTEGER NOT NULL, segment INTEGER NOT NULL, pad INTEGER NOT NULL,
+  PRIMARY KEY (sender, lane, segment, pad),
+  FOREIGN KEY (sender, lane, segment) REFERENCES segments ON DELETE CASCADE
+) WITHOUT ROWID;
+
+CREATE TABLE refreshes (
+  position INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL UNIQUE, policy TEXT NOT NULL,
+  generation INTEGER NOT NULL, key_id TEXT NOT NULL, state TEXT NOT NULL,
+  native_version INTEGER, reason TEXT, UNIQUE (policy, generation)
+);
+CREATE INDEX refreshes_bound ON refreshes (key_id) WHERE state NOT IN ('done', 'aborted');
+CREATE INDEX refreshes_unfinished ON refreshes (position)
+  WHERE state NOT IN ('done', 'aborted', 'blocked');
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteRow:
+    """Whose store this is. It never changes."""
+
+    link_id: LinkId
+    side: Side
+    kme_id: KmeId
+
+
+def ensure_schema(connection: sqlite3.Connection, site: SiteRow) -> None:
+    """Make the tables in an empty file, inside the caller's transaction.
+
+    Raises ConfigError when the file is of a newer version or of another site.
+    """
+    known = connection.execute(
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'site'"
+    ).fetchone()[0]
+    if not known:
+        for statement in filter(str.strip, TABLES.split(";")):
+            connection.execute(statement)
+        connection.execute(
+            "INSERT INTO site VALUES (1, ?, ?, ?, ?, NULL)",
+            (SCHEMA_VERSION, site.link_id, site.side.value, site.kme_id),
+        )
+    _check_row(connection, site)
+
+
+def _check_row(connection: sqlite3.Connection, site: SiteRow) -> None:
+    version, *owner = connection.execute(
+        "SELECT schema_version, link_id, side, kme_id FROM site"
+    ).fetchone()
+    if version > SCHEMA_VERSION:
+        raise ConfigError(
+            f"the store has schema version {version}, this program knows up to {SCHEMA_VERSION}"
+        )
+    expected = [site.link_id, site.side.value, site.kme_id]
+    if owner != expected:
+        raise ConfigError(f"the store belongs to {' '.join(owner)}, not {' '.join(expected)}")

@@ -1,0 +1,1 @@
+"""``keyferry up``: two sites, their link and their OpenBao servers on one machine."""

@@ -1,0 +1,232 @@
+"""The state directory of ``keyferry up``: what lies where, and what a first start puts there."""
+
+import fcntl
+import json
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from keyferry.pki import Authority, Credential
+from keyferry.private_files import write_private
+from qkd_core.errors import ConfigError
+from qkd_core.types.authentication import PRESHARED_BYTES
+from qkd_core.types.ids import KmeId, SaeId, Side
+
+SAES = {SaeId("sae-a"): Side.A, SaeId("sae-b"): Side.B, SaeId("sae-c"): Side.B}
+KMES = {Side.A: KmeId("kme-a"), Side.B: KmeId("kme-b")}
+HOST = "127.0.0.1"
+SOCKET_PATH_LIMIT = 100  # bytes; the kernel takes 107
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SitePorts:
+    kme: int
+    metrics: int
+    openbao: int
+    openbao_cluster: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    channel: int
+    a: SitePorts
+    b: SitePorts
+
+    def site(self, side: Side) -> SitePorts:
+        return self.a if side is Side.A else self.b
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFolder:
+    """Everything of one site, below its own folder."""
+
+    root: Path
+    side: Side
+
+    @property
+    def site_file(self) -> Path:
+        return self.root / "site.toml"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state"
+
+    @property
+    def tls(self) -> Path:
+        return self.root / "tls"
+
+    @property
+    def preshared_secret(self) -> Path:
+        return self.root / "preshared.secret"
+
+    @property
+    def link_credential(self) -> Path:
+        return self.root / "link.credential"
+
+    @property
+    def openbao(self) -> Path:
+        return self.root / "openbao"
+
+    @property
+    def kme_tls(self) -> Credential:
+        return Credential.at(self.tls, KMES[self.side])
+
+    @property
+    def openbao_tls(self) -> Credential:
+        return Credential.at(self.tls, "openbao")
+
+
+@dataclass(frozen=True, slots=True)
+class StateDirectory:
+    """``--state DIR``."""
+
+    root: Path
+
+    @property
+    def pki(self) -> Path:
+        return self.root / "pki"
+
+    @property
+    def saes(self) -> Path:
+        return self.root / "saes"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def numba_cache(self) -> Path:
+        return self.root / "numba-cache"
+
+    @property
+    def endpoints(self) -> Path:
+        return self.root / "endpoints.json"
+
+    def site(self, side: Side) -> SiteFolder:
+        return SiteFolder(self.root / side.value, side)
+
+    def log(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+
+@contextmanager
+def claimed(root: Path) -> Iterator[StateDirectory]:
+    """The directory, made private, for one ``keyferry up`` at a time. Raises ConfigError."""
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root.chmod(0o700)
+        lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ConfigError(f"--state {root}: cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield StateDirectory(root.resolve())
+    except BlockingIOError:
+        raise ConfigError(f"--state {root}: another keyferry up uses it") from None
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def socket_folder(state: StateDirectory) -> Iterator[Path]:
+    """A private folder whose path is short enough for a socket in it."""
+    usual = state.root / "run"
+    if len(os.fsencode(usual)) <= SOCKET_PATH_LIMIT - len("/a.sock"):
+        usual.mkdir(mode=0o700, exist_ok=True)
+        yield usual
+        return
+    with tempfile.TemporaryDirectory(prefix="keyferry-") as short:  # its mode is 0700
+        yield Path(short)
+
+
+def furnish(state: StateDirectory) -> None:
+    """Make what is not there yet: certificates, credentials, the pre-shared secret.
+
+    Certificates of KMEs and SAEs are issued anew at each start; the authority stays.
+    """
+    for folder in (state.logs, state.numba_cache, state.saes):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    authority = (
+        Authority.load(state.pki)
+        if (state.pki / "ca.pem").exists()
+        else Authority.create(state.pki, "Keyferry throw-away authority")
+    )
+    for side in Side:
+        site = state.site(side)
+        site.root.mkdir(mode=0o700, exist_ok=True)
+        site.state.mkdir(mode=0o700, exist_ok=True)
+        _server(authority, site, KMES[side], f"urn:keyferry:kme:{KMES[side]}")
+        _server(authority, site, "openbao", None)
+        write_secret(site.link_credential, 32)
+    for sae in SAES:
+        uri = f"urn:keyferry:sae:{sae}"
+        authority.issue(state.saes, sae, uri=uri, server=False, client=True)
+    _share_secret(state)
+
+
+def _server(authority: Authority, site: SiteFolder, name: str, uri: str | None) -> None:
+    authority.issue(
+        site.tls,
+        name,
+        uri=uri,
+        dns_names=["localhost"],
+        ip_addresses=[HOST],
+        server=True,
+        client=uri is not None,
+    )
+
+
+def write_secret(path: Path, n_bytes: int) -> None:
+    """A file of random bytes, mode 0600, unless it is there."""
+    if not path.exists():
+        write_private(path, secrets.token_bytes(n_bytes))
+
+
+def _share_secret(state: StateDirectory) -> None:
+    """The same pre-shared secret at both sites, once; in the field it is carried by hand.
+
+    The engines erase their files when they have taken the secret, so a mark says it was made.
+    """
+    made = state.root / "preshared-secret-made"
+    if made.exists():
+        return
+    secret = secrets.token_bytes(PRESHARED_BYTES)
+    for side in Side:
+        write_private(state.site(side).preshared_secret, secret)
+    write_private(made, b"")
+
+
+def write_endpoints(state: StateDirectory, content: dict[str, object]) -> None:
+    write_private(state.endpoints, json.dumps(content, indent=2).encode() + b"\n")
+
+
+def chosen_ports(state: StateDirectory) -> Ports:
+    """The ports of the last start where they are still free, else others that are."""
+    file = state.root / "ports.json"
+    names = ["channel", *(f"{side}.{name}" for side in Side for name in SitePorts.__slots__)]
+    before: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+    with ExitStack() as held:  # all at once, so that no port is chosen twice
+        chosen = {name: _free_port(held, before.get(name, 0)) for name in names}
+    write_private(file, json.dumps(chosen).encode())
+    a, b = (
+        SitePorts(**{name: chosen[f"{side}.{name}"] for name in SitePorts.__slots__})
+        for side in Side
+    )
+    return Ports(channel=chosen["channel"], a=a, b=b)
+
+
+def _free_port(held: ExitStack, wanted: int) -> int:
+    for port in (wanted, 0):
+        listener = held.enter_context(socket.socket())
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+        except OSError:
+            continue
+        return int(listener.getsockname()[1])
+    raise ConfigError(f"no free port on {HOST}")

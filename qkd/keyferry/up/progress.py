@@ -1,0 +1,73 @@
+"""What one sees while ``keyferry up`` runs."""
+
+import time
+from collections.abc import Callable
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from keyferry.up.layout import KMES
+from keyferry.up.observe import SiteView, observe
+from keyferry.up.run import RunningSites
+from qkd_core.types.ids import Side
+
+REFRESH_S = 0.5
+
+
+def show(sites: RunningSites, console: Console) -> None:
+    """A live table until interrupted. Raises ConfigError when a part can never start."""
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            sites.supervisor.watch()
+            live.update(picture(sites, {side: observe(sites.ports, side) for side in Side}))
+            live.refresh()
+            time.sleep(REFRESH_S)
+
+
+def picture(sites: RunningSites, views: dict[Side, SiteView | None]) -> Group:
+    """The table of both sites, the link's rate, and where to go on."""
+    table = Table(title="Keyferry: two sites, one simulated link", title_justify="left")
+    table.add_column("")
+    for side in Side:
+        table.add_column(f"site {side.value.upper()}  {KMES[side]}", justify="right")
+    for name, cell in ROWS.items():
+        table.add_row(
+            name,
+            *("starting" if view is None else cell(view, side) for side, view in views.items()),
+        )
+    return Group(
+        table,
+        rate_line(sites, views[Side.A]),
+        f"addresses and credentials  {sites.state.endpoints}",
+        f"logs                       {sites.state.logs}",
+        "Ctrl-C ends everything",
+    )
+
+
+def rate_line(sites: RunningSites, view: SiteView | None) -> str:
+    """Key rates, with the time scale beside them: link seconds are not wall seconds."""
+    scale = f"time scale {sites.scenario.time_scale:g}"
+    if view is None or not view.link_s:
+        return f"link {sites.scenario.name}, {scale}: no block yet"
+    per_link = view.secret_bits / view.link_s
+    return (
+        f"link {sites.scenario.name}, {scale}: {per_link / 1e3:,.1f} kbit secret key"
+        " per second of link time"
+    )
+
+
+def _discarded(view: SiteView) -> str:
+    reasons = [f"{n} {name}" for name, n in sorted(view.discarded.items())]
+    return ", ".join(reasons) or "0"
+
+
+ROWS: dict[str, Callable[[SiteView, Side], str]] = {
+    "blocks": lambda view, side: f"{view.available:,}",
+    "discarded": lambda view, side: _discarded(view),
+    "QBER": lambda view, side: "-" if view.qber is None else f"{view.qber:.2%}",
+    "secret bits": lambda view, side: f"{view.secret_bits:,}",
+    "stored keys (own half)": lambda view, side: f"{view.stored_keys.get(side.value, 0):,}",
+    "keys delivered": lambda view, side: f"{view.keys_delivered:,}",
+    "refreshes": lambda view, side: f"{view.refreshed('done'):,}",
+}

@@ -1,0 +1,171 @@
+"""The processes of ``keyferry up``, started in order and looked after."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keyferry import openbao
+from keyferry.supervisor import Part, Supervisor, keyferry_command, spawn
+from keyferry.up.layout import (
+    HOST,
+    KMES,
+    SAES,
+    Ports,
+    StateDirectory,
+    chosen_ports,
+    furnish,
+    socket_folder,
+    write_endpoints,
+)
+from keyferry.up.site_files import KV_MOUNT, KV_PREFIX, write_site_files
+from qkd_core.errors import ConfigError
+from qkd_core.types.ids import Side
+from qkd_sim_link.physics.decoy_bb84 import expected_model
+from qkd_sim_link.scenario import Scenario, load
+
+log = logging.getLogger(__name__)
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningSites:
+    """What runs, for the progress display and the checks."""
+
+    state: StateDirectory
+    ports: Ports
+    scenario: Scenario
+    supervisor: Supervisor
+    started: float  # monotonic, when the engines were started
+
+
+@contextmanager
+def running(state: StateDirectory, source: str, report: Report) -> Iterator[RunningSites]:
+    """Both sites, their OpenBao servers and the link; everything ends with the context.
+
+    ``source`` names the scenario. ``report`` is told each step before it is taken.
+    """
+    scenario = load(source)
+    os.environ["NUMBA_CACHE_DIR"] = str(state.numba_cache)  # for every child
+    report("certificates and secrets")
+    furnish(state)
+    ports = chosen_ports(state)
+    supervisor = Supervisor()
+    with socket_folder(state) as sockets:
+        write_site_files(state, ports, sockets, scenario, expected_model(scenario))
+        try:
+            _start_openbao(state, ports, supervisor)
+            _warm(state, supervisor, report)
+            _set_up_openbao(state, ports, report)
+            started = time.monotonic()
+            report("link, engines, key management entities")
+            for part in _own_parts(state, sockets, source):
+                supervisor.start(part)
+            write_endpoints(state, endpoints(state, ports))
+            yield RunningSites(
+                state=state,
+                ports=ports,
+                scenario=scenario,
+                supervisor=supervisor,
+                started=started,
+            )
+        finally:
+            state.endpoints.unlink(missing_ok=True)
+            supervisor.stop()
+
+
+def _start_openbao(state: StateDirectory, ports: Ports, supervisor: Supervisor) -> None:
+    for side in Side:
+        site, port = state.site(side), ports.site(side)
+        openbao.prepare(
+            site.openbao, site.openbao_tls, port=port.openbao, cluster_port=port.openbao_cluster
+        )
+        name = f"openbao-{side}"
+        supervisor.start(
+            Part(name=name, command=openbao.command(site.openbao), log_file=state.log(name))
+        )
+
+
+def _warm(state: StateDirectory, supervisor: Supervisor, report: Report) -> None:
+    """Compile the kernels in a process of its own; this one needs none of them."""
+    report("compiling kernels (once per state directory)")
+    log_file = state.log("warm")
+    process = spawn(Part(name="warm", command=keyferry_command("warm"), log_file=log_file))
+    try:
+        while process.poll() is None:
+            supervisor.watch()
+            time.sleep(0.1)
+    finally:
+        process.kill()
+        process.wait()
+    if process.returncode != 0:
+        raise ConfigError(f"the kernels do not compile here: see {log_file}")
+
+
+def _set_up_openbao(state: StateDirectory, ports: Ports, report: Report) -> None:
+    report("OpenBao servers")
+    ca = state.pki / "ca.pem"
+
+    def set_up(side: Side) -> None:
+        url = f"https://{HOST}:{ports.site(side).openbao}"
+        openbao.wait_ready(url, ca)
+        openbao.set_up(state.site(side).openbao, url, ca, prefix=KV_PREFIX, mount=KV_MOUNT)
+
+    with ThreadPoolExecutor(len(Side)) as pool:
+        for done in [pool.submit(set_up, side) for side in Side]:
+            done.result()
+
+
+def _own_parts(state: StateDirectory, sockets: Path, source: str) -> Iterator[Part]:
+    yield Part(
+        name="sim-link",
+        command=keyferry_command(
+            "sim-link",
+            source,
+            *(f"--socket-{side}={sockets / f'{side}.sock'}" for side in Side),
+            *(f"--credential-{side}={state.site(side).link_credential}" for side in Side),
+        ),
+        log_file=state.log("sim-link"),
+    )
+    for side in Side:
+        name = str(KMES[side])
+        yield Part(
+            name=name,
+            command=keyferry_command("kme", str(state.site(side).site_file)),
+            log_file=state.log(name),
+        )
+
+
+def endpoints(state: StateDirectory, ports: Ports) -> dict[str, Any]:
+    """How other programs reach the sites while they run."""
+    ca = str(state.pki / "ca.pem")
+    return {
+        "ca": ca,
+        "sites": {
+            side.value: {
+                "kme_id": KMES[side],
+                "kme_url": f"https://{HOST}:{ports.site(side).kme}",
+                "metrics_url": f"http://{HOST}:{ports.site(side).metrics}/metrics",
+                "openbao": {
+                    "url": f"https://{HOST}:{ports.site(side).openbao}",
+                    "ca": ca,
+                    "token_file": str(openbao.OpenBaoFiles(state.site(side).openbao).reader_token),
+                },
+            }
+            for side in Side
+        },
+        "saes": {
+            sae: {
+                "site": side.value,
+                "cert": str(state.saes / f"{sae}.pem"),
+                "key": str(state.saes / f"{sae}.key"),
+            }
+            for sae, side in SAES.items()
+        },
+    }

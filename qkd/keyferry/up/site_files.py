@@ -1,0 +1,102 @@
+"""The two site files that ``keyferry up`` writes; they are ordinary site files."""
+
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from keyferry.openbao import OpenBaoFiles
+from keyferry.private_files import write_private
+from keyferry.up.layout import HOST, KMES, SAES, Ports, StateDirectory
+from qkd_core.types.blocks import LinkModel
+from qkd_core.types.ids import Provenance, Side
+from qkd_sim_link.scenario import Scenario
+
+LINK_ID = "fibre-ab"
+POLICY = "backup"
+KV_MOUNT, KV_PREFIX = "secret", "keyferry"
+KEY_SIZE = 256
+REFRESH_S = 10.0
+SECURITY = {"eps_sec": 1e-9, "eps_cor": 1e-15, "abort_rate": 0.01}
+
+
+def write_site_files(
+    state: StateDirectory, ports: Ports, sockets: Path, scenario: Scenario, model: LinkModel
+) -> None:
+    """``model``: what the planner expects of the scenario until it has seen blocks."""
+    for side in Side:
+        content = _site(state, ports, sockets, side) | {
+            "security": SECURITY,
+            "saes": [{"id": sae, "kme": KMES[at]} for sae, at in SAES.items()],
+            "policies": [_policy(state, ports, side)],
+        }
+        content["link"] |= _pulses(scenario, model)
+        write_private(state.site(side).site_file, tomli_w.dumps(content).encode())
+
+
+def _site(state: StateDirectory, ports: Ports, sockets: Path, side: Side) -> dict[str, Any]:
+    site, mine, peer = state.site(side), ports.site(side), ports.site(side.other)
+    return {
+        "site": {
+            "kme_id": KMES[side],
+            "side": side.value,
+            "state_dir": str(site.state),
+            "root_key": str(site.root / "root.key"),
+            "accept_provenance": [Provenance.SIMULATED.value],
+        },
+        "tls": {
+            "ca": str(state.pki / "ca.pem"),
+            "cert": str(site.kme_tls.cert),
+            "key": str(site.kme_tls.key),
+        },
+        "link": {
+            "link_id": LINK_ID,
+            "peer_kme": KMES[side.other],
+            "peer_url": f"https://{HOST}:{peer.kme}",
+            "channel": f"{HOST}:{ports.channel}",
+            "preshared_secret": str(site.preshared_secret),
+            "device": {
+                "driver": "simulated",
+                "socket": str(sockets / f"{side}.sock"),
+                "credential": str(site.link_credential),
+            },
+        },
+        "api": {
+            "listen": f"{HOST}:{mine.kme}",
+            "metrics": f"{HOST}:{mine.metrics}",
+            "key_size": KEY_SIZE,
+        },
+    }
+
+
+def _pulses(scenario: Scenario, model: LinkModel) -> dict[str, Any]:
+    settings = scenario.source.settings()
+    return {
+        "pulses": {
+            "clock_hz": settings.clock_hz,
+            "n_pulses": settings.n_pulses,
+            "intensities": list(settings.intensities),
+            "probabilities": list(settings.probabilities),
+            "p_key_basis": settings.p_key_basis,
+        },
+        "model": {"gain": list(model.gain), "qber": list(model.qber)},
+    }
+
+
+def _policy(state: StateDirectory, ports: Ports, side: Side) -> dict[str, Any]:
+    files = OpenBaoFiles(state.site(side).openbao)
+    return {
+        "name": POLICY,
+        "n_bits": KEY_SIZE,
+        "interval_s": REFRESH_S,
+        "initiator": Side.A.value,
+        "target": {
+            "kind": "vault-kv",
+            "url": f"https://{HOST}:{ports.site(side).openbao}",
+            "ca": str(state.pki / "ca.pem"),
+            "role_id": str(files.role_id),
+            "secret_id": str(files.secret_id),
+            "mount": KV_MOUNT,
+            "path": f"{KV_PREFIX}/{POLICY}",
+        },
+    }

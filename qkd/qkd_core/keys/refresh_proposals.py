@@ -1,0 +1,105 @@
+"""The follower's answer to a proposed refresh run."""
+
+from collections.abc import Iterable
+
+from qkd_core.errors import KeyNotFound, PeerUnavailable, PeerViolation, RefreshRefused
+from qkd_core.ports import AllocationStore, RefreshStore
+from qkd_core.types.ids import Generation, Side
+from qkd_core.types.keys import RefreshRun, RefreshState
+from qkd_core.types.refresh import RefreshPolicy, RefreshProposal
+
+
+class RefreshProposals:
+    """Records what the peer proposes, if this site's file has the same policy."""
+
+    def __init__(
+        self,
+        side: Side,
+        policies: Iterable[RefreshPolicy],
+        allocations: AllocationStore,
+        refreshes: RefreshStore,
+    ) -> None:
+        self._side = side
+        self._policies = {policy.name: policy for policy in policies}
+        self._allocations = allocations
+        self._refreshes = refreshes
+
+    def accept(self, proposal: RefreshProposal) -> RefreshRun:
+        """The run as recorded here, now or at an earlier call; the jobs process takes it on.
+
+        Raises RefreshRefused for good; PeerUnavailable while this site has not finished an
+        earlier run of the policy.
+        """
+        known = self._refreshes.run(proposal.run_id)
+        if known is not None:
+            return self._same(known, proposal)
+        self._check(proposal)
+        try:
+            self._allocations.accept(proposal.allocation)
+        except (KeyNotFound, PeerViolation) as error:
+            raise RefreshRefused(f"key {proposal.allocation.key_id}: {error}") from error
+        run = RefreshRun(
+            run_id=proposal.run_id,
+            policy=proposal.policy,
+            generation=proposal.generation,
+            key_id=proposal.allocation.key_id,
+            state=RefreshState.DRAWN,
+        )
+        try:
+            self._refreshes.begin(run)
+        except ValueError as error:  # another proposal took the generation at this very moment
+            raise RefreshRefused(str(error)) from error
+        return run
+
+    def run(self, run_id: str) -> RefreshRun | None:
+        """What this site knows of a run, in either role."""
+        return self._refreshes.run(run_id)
+
+    def _same(self, known: RefreshRun, proposal: RefreshProposal) -> RefreshRun:
+        key_id = proposal.allocation.key_id
+        if (known.policy, known.generation, known.key_id) != (
+            proposal.policy,
+            proposal.generation,
+            key_id,
+        ):
+            raise RefreshRefused(f"run {known.run_id} is another run here")
+        return known
+
+    def _check(self, proposal: RefreshProposal) -> None:
+        policy = self._policies.get(proposal.policy)
+        if policy is None:
+            raise RefreshRefused(f"policy {proposal.policy} is not in this site's file")
+        if policy.initiator is self._side:
+            raise RefreshRefused(f"policy {policy.name}: this site is its initiator")
+        if policy.digest != proposal.policy_digest:
+            raise RefreshRefused(f"policy {policy.name} differs between the two site files")
+        self._check_key(policy, proposal)
+        self._check_order(policy, proposal.generation)
+
+    def _check_key(self, policy: RefreshPolicy, proposal: RefreshProposal) -> None:
+        allocation = proposal.allocation
+        if allocation.owner is not self._side.other:
+            raise RefreshRefused(f"key {allocation.key_id} is not from the proposer's half")
+        if allocation.n_bits != policy.n_bits:
+            raise RefreshRefused(
+                f"key {allocation.key_id} has {allocation.n_bits} bits, policy {policy.name}"
+                f" says {policy.n_bits}"
+            )
+        if (allocation.master, allocation.slaves) != (policy.sae, (policy.sae,)):
+            raise RefreshRefused(f"key {allocation.key_id} is not allocated for {policy.sae}")
+
+    def _check_order(self, policy: RefreshPolicy, generation: Generation) -> None:
+        newest = self._refreshes.newest(policy.name)
+        if newest is None:
+            return
+        if newest.state is RefreshState.BLOCKED:
+            raise RefreshRefused(f"policy {policy.name}: generation {newest.generation} is blocked")
+        if newest.state not in (RefreshState.DONE, RefreshState.ABORTED):
+            raise PeerUnavailable(
+                f"policy {policy.name}: generation {newest.generation} is still {newest.state}"
+            )
+        if generation <= newest.generation:
+            raise RefreshRefused(
+                f"policy {policy.name}: generation {generation}, the newest here is"
+                f" {newest.generation}"
+            )

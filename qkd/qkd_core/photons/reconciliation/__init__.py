@@ -1,0 +1,1 @@
+"""Error correction: one module per scheme."""

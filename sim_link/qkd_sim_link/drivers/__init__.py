@@ -1,0 +1,1 @@
+"""Device drivers: each implements AliceDevice or BobDevice of `qkd_core.ports`."""

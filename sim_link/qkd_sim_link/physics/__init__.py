@@ -1,0 +1,1 @@
+"""Formulas, one idea a file; no randomness."""

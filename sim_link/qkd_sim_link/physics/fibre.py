@@ -1,0 +1,21 @@
+"""Loss between the transmitter and the detectors."""
+
+from qkd_sim_link.scenario import Detector, Fibre, Receiver
+
+
+def fibre_transmittance(fibre: Fibre) -> float:
+    """The fraction of the light that leaves the fibre.
+
+    Source: Ma et al., PRA 72, 012326 (2005), eq. (3) with the connectors added.
+    """
+    return db_transmittance(fibre.loss_db_per_km * fibre.length_km + fibre.connector_db)
+
+
+def receiver_transmittance(receiver: Receiver, detector: Detector) -> float:
+    """The probability that a photon at Bob's input starts an avalanche in a live gate."""
+    return db_transmittance(receiver.insertion_loss_db) * detector.efficiency
+
+
+def db_transmittance(loss_db: float) -> float:
+    """10^(-loss/10)."""
+    return float(10 ** (-loss_db / 10))

@@ -1,0 +1,143 @@
+"""The fibre and both devices as a process: one unix socket a side, each with its own credential.
+
+Each side gets what its device would know: Alice her settings at the pulses she asks for, Bob his
+clicks. Nothing about photon numbers leaves the process.
+"""
+
+import hmac
+import logging
+import selectors
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Lock, Thread
+
+from qkd_core.errors import ConfigError
+from qkd_core.types.ids import Side
+from qkd_sim_link.conversation import Device, converse
+from qkd_sim_link.rendezvous import Rendezvous
+from qkd_sim_link.scenario import Scenario
+from qkd_sim_link.tokens import checked_socket_path, read_token
+
+log = logging.getLogger(__name__)
+POLL_S = 0.2  # how soon a stop is seen
+STOP_S = 5.0
+CONNECTIONS_MAX = 8  # a side; a restarted engine may overlap with its predecessor's last wait
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where one side's device listens, and the file of its credential."""
+
+    socket_path: Path
+    token_path: Path
+
+
+class Connections:
+    """The open connections of one side, a thread each."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._lock = Lock()
+        self._open: dict[socket.socket, Thread] = {}
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take one waiting connection, or turn it away when there are too many."""
+        try:
+            sock, _ = listener.accept()
+        except OSError as error:  # it went away again, or descriptors ran out
+            log.warning("side %s: no connection: %s", self._device.side, error)
+            return
+        with self._lock:
+            if len(self._open) >= CONNECTIONS_MAX:
+                log.warning("side %s: more than %d connections", self._device.side, CONNECTIONS_MAX)
+                sock.close()
+                return
+            thread = Thread(target=self._serve, args=(sock,), daemon=True)
+            self._open[sock] = thread
+        thread.start()
+
+    def close(self) -> None:
+        """Break every connection and wait for its thread."""
+        with self._lock:
+            still_open = dict(self._open)
+            for sock in still_open:
+                with suppress(OSError):  # the other end was faster
+                    sock.shutdown(socket.SHUT_RDWR)
+        for thread in still_open.values():
+            thread.join(STOP_S)
+
+    def _serve(self, sock: socket.socket) -> None:
+        try:
+            converse(sock, self._device)
+        finally:
+            with self._lock:
+                del self._open[sock]
+                sock.close()
+
+
+def serve(
+    scenario: Scenario,
+    endpoints: Mapping[Side, Endpoint],
+    *,
+    time_scale: float | None = None,
+    seed: int | None = None,
+    stop: Event | None = None,
+) -> None:
+    """Run the link until ``stop`` is set (None: until the process ends).
+
+    ``time_scale`` overrides the scenario's; ``seed`` makes blocks repeatable, for tests. Raises
+    ConfigError for a bad token file, a socket path that is too long or in use, a bad time scale.
+    """
+    scale = float(scenario.time_scale if time_scale is None else time_scale)
+    if not 0 < scale < float("inf"):
+        raise ConfigError(f"time_scale {scale}: positive and finite")
+    tokens = {side: read_token(endpoints[side].token_path) for side in Side}
+    if hmac.compare_digest(tokens[Side.A], tokens[Side.B]):
+        raise ConfigError("the token files of the two sides hold the same bytes")
+    stop = stop or Event()
+    rendezvous = Rendezvous(scenario, scale, seed)
+    with ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
+        for side in Side:
+            device = Device(side=side, token=tokens[side], rendezvous=rendezvous, time_scale=scale)
+            connections = Connections(device)
+            stack.callback(connections.close)
+            listener = stack.enter_context(_listening(endpoints[side].socket_path))
+            selector.register(listener, selectors.EVENT_READ, connections)
+        stack.callback(rendezvous.close)  # first of all, so that no wait holds a connection
+        log.info("link %s listens, time scale %g", scenario.name, scale)
+        while not stop.is_set():
+            for key, _ in selector.select(POLL_S):
+                key.data.accept(key.fileobj)
+
+
+@contextmanager
+def _listening(path: Path) -> Iterator[socket.socket]:
+    """A listening socket at ``path`` for this user alone; a dead server's socket is replaced."""
+    name = checked_socket_path(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        try:
+            if path.is_socket() and not _answers(name):
+                path.unlink()
+            listener.bind(name)
+            path.chmod(0o600)  # before listen: until then every connect is refused
+            listener.listen(CONNECTIONS_MAX)
+            listener.setblocking(False)
+        except OSError as error:
+            raise ConfigError(f"socket path {path}: {error.strerror}") from error
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _answers(name: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(name)
+        except ConnectionRefusedError:
+            return False
+    return True

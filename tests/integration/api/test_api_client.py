@@ -1,0 +1,129 @@
+"""The client for services against real servers."""
+
+import socket
+import time
+
+import pytest
+
+from keyferry.pki import Authority
+from qkd_client.etsi014 import Etsi014Client
+from qkd_client.wire import Key, KmeError, KmeUnreachable, keys_from_json, status_from_json
+
+
+@pytest.fixture(scope="module")
+def pair(lasting_sites):
+    return lasting_sites.pair(stored_bytes=50_000)
+
+
+@pytest.fixture
+def client(certificates):
+    made = []
+
+    def connect(site, sae, **more):
+        credential = certificates.sae(sae)
+        port = site if isinstance(site, int) else site.port
+        more = {"ca": certificates.authority.certificate} | more
+        made.append(
+            Etsi014Client(f"https://127.0.0.1:{port}", credential.cert, credential.key, **more)
+        )
+        return made[-1]
+
+    yield connect
+    for each in made:
+        each.close()
+
+
+def test_a_key_crosses_from_master_to_slave(pair, client):
+    a, b = pair
+    master, slave = client(a, "sae-a1"), client(b, "sae-b1")
+
+    keys = master.get_key("sae-b1", number=2, size=512, additional_slaves=["sae-b2"])
+    copies = slave.get_key_with_ids("sae-a1", [key.key_id for key in keys])
+
+    assert copies == keys
+    assert [len(key.secret) for key in keys] == [64, 64]
+
+
+def test_status_is_read_whole(pair, client):
+    status = client(pair[0], "sae-a1").status("sae-b1")
+
+    assert (status.source_kme_id, status.target_kme_id) == ("kme-a", "kme-b")
+    assert (status.master_sae_id, status.slave_sae_id) == ("sae-a1", "sae-b1")
+    assert status.key_size == 256
+    assert 0 < status.stored_key_count <= status.max_key_count
+    assert status.extension == {"provenance": ["simulated"]}
+
+
+def test_the_kmes_refusal_has_its_status_and_message(pair, client):
+    with pytest.raises(KmeError) as refused:
+        client(pair[0], "sae-a1").get_key("sae-b1", size=257)
+    with pytest.raises(KmeError) as exhausted:
+        client(pair[0], "sae-a1").get_key("sae-b1", number=128, size=65536)
+
+    assert (refused.value.status, refused.value.message) == (400, "size shall be a multiple of 8")
+    assert exhausted.value.status == 503
+    assert exhausted.value.retry_after_s >= 1
+
+
+def test_one_connection_is_kept_and_opened_again_after_a_restart(sites, client):
+    site = sites.start("a")
+    saes = client(site, "sae-a1")
+    first = saes.get_key("sae-b1") + saes.get_key("sae-b1")
+    site.stop()
+    with pytest.raises(KmeUnreachable):
+        saes.status("sae-b1")
+    sites.start("a", port=site.port)
+
+    assert len(first) == 2
+    assert saes.status("sae-b1").key_size == 256
+
+
+def test_a_silent_kme_is_unreachable_within_the_timeout(client):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        with pytest.raises(KmeUnreachable):
+            client(silent.getsockname()[1], "sae-a1", timeout_s=0.3).status("sae-b1")
+        assert time.monotonic() - began < 2.0
+
+
+def test_a_kme_of_another_authority_is_not_trusted(pair, client, tmp_path):
+    other = Authority.create(tmp_path / "ca", "Other CA").certificate
+
+    with pytest.raises(KmeUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
+        client(pair[0], "sae-a1", ca=other).get_key("sae-b1")
+
+
+@pytest.mark.parametrize("url", ["http://x", "https://", "https://x/api", "x:1"])
+def test_an_address_that_is_none_is_refused(url, certificates):
+    credential = certificates.sae("sae-a1")
+
+    with pytest.raises(ValueError, match="https://HOST"):
+        Etsi014Client(url, credential.cert, credential.key, certificates.authority.certificate)
+
+
+def test_a_key_does_not_show_its_bytes():
+    assert "c2Vj" not in repr(Key("id", b"c2VjcmV0")) and "secret" not in repr(Key("id", b"s"))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"keys": {}},
+        {"keys": ["x"]},
+        {"keys": [{"key": "AA=="}]},
+        {"keys": [{"key_ID": "x"}]},
+        {"keys": [{"key_ID": "x", "key": "c2VjcmV0!"}]},
+        {"keys": [{"key_ID": 1, "key": "AA=="}]},
+    ],
+)
+def test_a_malformed_container_is_refused_without_its_bytes(fields):
+    with pytest.raises(KmeUnreachable) as error:
+        keys_from_json(fields)
+
+    assert "c2VjcmV0" not in str(error.value)
+
+
+def test_a_malformed_status_names_the_item():
+    with pytest.raises(KmeUnreachable, match="source_KME_ID"):
+        status_from_json({})

@@ -1,0 +1,86 @@
+"""A KME that talks to a standby node, which by itself answers from the past."""
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import requests
+
+from keyferry import openbao
+from qkd_core.types.ids import Generation
+from qkd_kms_adapters.conformance import a_key
+from qkd_kms_adapters.registry import VaultKvTarget
+from qkd_kms_adapters.vault_session import connect
+
+STANDS_BY = 429
+
+
+@pytest.fixture(scope="module")
+def standby(server_b, tmp_path_factory) -> Iterator[str]:
+    """The address of a second node that joins ``server_b``; it ends with the test."""
+    folder = tmp_path_factory.mktemp("standby") / "bao"
+    ports = [type(server_b).free_port(), type(server_b).free_port()]
+    config = openbao.prepare(folder, server_b.credential, port=ports[0], cluster_port=ports[1])
+    settings = json.loads(config.read_text())
+    settings["storage"]["raft"] |= {
+        "node_id": "standby",
+        "retry_join": [{"leader_api_addr": server_b.url, "leader_ca_cert_file": str(server_b.ca)}],
+        "retry_join_as_non_voter": True,  # so that it may leave without a trace in the quorum
+    }
+    config.write_text(json.dumps(settings))
+    shutil.copy(server_b.files.seal_key, openbao.OpenBaoFiles(folder).seal_key)
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(openbao.command(folder), stdout=log, stderr=log, env={})
+    url = f"https://127.0.0.1:{ports[0]}"
+    try:
+        wait_for_standby(url, server_b)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def wait_for_standby(url: str, server: Any) -> None:
+    deadline = time.monotonic() + 20
+    while status_of(url, server) != STANDS_BY:
+        assert time.monotonic() < deadline, "the second node does not stand by"
+        time.sleep(0.1)
+
+
+def status_of(url: str, server: Any) -> int:
+    try:
+        answer = connect(url, server.ca, timeout_s=5).adapter.get(
+            "/v1/sys/health", raise_exception=False
+        )
+    except requests.RequestException:
+        return 0
+    return 200 if isinstance(answer, dict) else answer.status_code
+
+
+def through(url: str, target: VaultKvTarget) -> VaultKvTarget:
+    return replace(target, login=replace(target.login, url=url))
+
+
+def test_what_was_written_through_another_node_is_seen_at_once(server_b, standby) -> None:
+    target = server_b.new_target()
+    direct, late = target.sink(), through(standby, target).sink()
+    for number in range(1, 16):  # without the index, 3 of 4 such reads were stale
+        generation, key = Generation(number), a_key()
+        native = direct.publish(key, generation)
+        assert late.publish(key, generation) == native  # its lost reply, tried again elsewhere
+        assert late.state() == (generation, native)
+
+
+def test_a_whole_run_goes_through_a_standby(server_b, standby) -> None:
+    target = server_b.new_target()
+    late = through(standby, target).sink()
+    for number in range(1, 6):
+        late.prepare(Generation(number))
+        late.publish(a_key(), Generation(number))
+        late.agree(Generation(number))
+    assert target.sink().state() == late.state() == (5, 5)

@@ -1,0 +1,206 @@
+"""Two sites of one link under any order of deliveries, messages, expiry, restarts and losses.
+
+Laws: equal bytes under equal key IDs; no stored byte in two keys; each slave is served once; the
+other site's bytes are what the block holds at the ranges that the allocation names.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from keyferry.audit.verify import verify
+from keyferry.store.checks.examples import (
+    LINK,
+    MASTER,
+    NOW,
+    OTHER_SLAVE,
+    SLAVE,
+    SetClock,
+    a_block,
+    a_request,
+)
+from keyferry.store.memory import MemoryStore
+from keyferry.store.sealing import new_root_key
+from keyferry.store.sqlite import open_store
+from qkd_core.errors import KeyNotFound, KeysExhausted, NotAuthorised
+from qkd_core.keys.allocation import cut_block
+from qkd_core.types.ids import BlockId, KmeId, SaeId, Side
+
+SIDES = st.sampled_from(list(Side))
+SLAVES = st.sampled_from([(SLAVE,), (SLAVE, OTHER_SLAVE)])
+
+
+class TwoSitesOfOneLink(RuleBasedStateMachine):
+    def __init__(self):
+        super().__init__()
+        self.clock = SetClock()
+        self.blocks = 0
+        self.secrets = {}  # key ID -> bytes, as they first left any store
+        self.owners = {}  # key ID -> side
+        self.served = set()  # (key ID, slave)
+        self.sites = {}
+
+    @initialize(first=SIDES)
+    def open_both(self, first):
+        self.sites = {side: self.opened(side) for side in (first, first.other)}
+
+    @rule(n_bytes=st.integers(1, 1500), pads=st.sampled_from([0, 3]))
+    def distil(self, n_bytes, pads):
+        self.blocks += 1
+        for site in self.sites.values():
+            site.blocks.store_pending(a_block(self.blocks, n_bytes=n_bytes, segment_pads=pads))
+        # One site has its confirmation first; the other may learn of it from an allocation.
+        self.sites[Side.A].blocks.make_available(BlockId(self.blocks))
+
+    @rule()
+    def confirm(self):
+        for block in self.sites[Side.B].blocks.pending():
+            self.sites[Side.B].blocks.make_available(block)
+
+    @rule(side=SIDES, number=st.integers(1, 4), n_bytes=st.integers(1, 700), slaves=SLAVES)
+    def deliver(self, side, number, n_bytes, slaves):
+        site = self.sites[side]
+        free = site.blocks.free_bytes()
+        request = a_request(number, 8 * n_bytes, slaves)
+        try:
+            keys = site.allocations.deliver(request, self.clock.time + 100)
+        except KeysExhausted:
+            assert number * n_bytes > free
+            assert site.blocks.free_bytes() == free
+            return
+        assert site.blocks.free_bytes() == free - number * n_bytes
+        for key in keys:
+            assert len(key.secret) == n_bytes
+            self.secrets[key.key_id] = key.secret
+            self.owners[key.key_id] = side
+
+    @rule(side=SIDES, limit=st.integers(1, 5), acknowledged=st.booleans())
+    def tell(self, side, limit, acknowledged):
+        """Carry outbox rows to the other site; the answer may be lost."""
+        rows = self.sites[side].allocations.outbox(limit)
+        for row in rows:
+            self.sites[side.other].allocations.accept(row)
+        if acknowledged:
+            self.sites[side].allocations.acknowledge([row.key_id for row in rows])
+
+    @precondition(lambda self: self.secrets)
+    @rule(data=st.data(), slave=st.sampled_from([SLAVE, OTHER_SLAVE, SaeId("stranger")]))
+    def fetch(self, data, slave):
+        key_id = data.draw(st.sampled_from(sorted(self.secrets)))
+        site = self.sites[self.owners[key_id].other]
+        try:
+            (key,) = site.allocations.deliver_by_id(slave, MASTER, [key_id], self.clock.time)
+        except (KeyNotFound, NotAuthorised):
+            return
+        assert key.secret == self.secrets[key_id]
+        assert (key_id, slave) not in self.served
+        assert slave != "stranger"
+        self.served.add((key_id, slave))
+
+    @rule(seconds=st.sampled_from([1, 60, 4000]))
+    def time_passes(self, seconds):
+        self.clock.time += seconds
+        for site in self.sites.values():
+            site.allocations.expire(self.clock.time)
+
+    @rule(side=SIDES)
+    def restart(self, side):
+        self.sites[side] = self.reopened(side)
+
+    @invariant()
+    def no_byte_is_in_two_keys_and_each_key_is_the_blocks_bytes(self):
+        used = set()
+        for key_id, secret in self.secrets.items():
+            ranges = self.sites[self.owners[key_id]].allocations.allocation(key_id).ranges
+            places = [(p.block_id, i) for p in ranges for i in range(p.start, p.stop)]
+            assert not used & set(places)
+            used.update(places)
+            assert len(places) == len(secret)
+
+    def teardown(self):
+        for site in self.sites.values():
+            site.close()
+
+    def opened(self, side):
+        raise NotImplementedError
+
+    def reopened(self, side):
+        raise NotImplementedError
+
+
+class InMemory(TwoSitesOfOneLink):
+    def opened(self, side):
+        return MemoryStore(link_id=LINK, side=side, kme_id=KmeId(side), clock=self.clock)
+
+    def reopened(self, side):
+        return self.sites[side]
+
+
+class InSqlite(TwoSitesOfOneLink):
+    def __init__(self):
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp())
+        self.abandoned = []
+        new_root_key(self.directory / "root")
+
+    def opened(self, side):
+        return open_store(
+            self.path(side),
+            root_key=self.directory / "root",
+            link_id=LINK,
+            side=side,
+            kme_id=KmeId(side),
+            writer="api",
+            clock=self.clock,
+        )
+
+    def reopened(self, side):
+        """As after a kill: the old process's store is not closed."""
+        self.abandoned.append(self.sites[side])
+        return self.opened(side)
+
+    def path(self, side):
+        return self.directory / side / "keys.db"
+
+    def teardown(self):
+        super().teardown()
+        for site in self.abandoned:
+            site.close()
+        for side in self.sites:
+            assert verify(self.path(side)).findings == ()
+        shutil.rmtree(self.directory)
+
+
+InMemory.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=30, deadline=None, derandomize=True
+)
+InSqlite.TestCase.settings = settings(
+    max_examples=12,
+    stateful_step_count=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+class TestTwoSitesInMemory(InMemory.TestCase):
+    pass
+
+
+class TestTwoSitesInSqlite(InSqlite.TestCase):
+    pass
+
+
+def test_the_example_blocks_differ():
+    assert cut_block(a_block(1)).stored != cut_block(a_block(2)).stored
+    assert NOW > 0

@@ -1,0 +1,90 @@
+"""Figures as Prometheus reads them, from a real scrape."""
+
+import socket
+import urllib.error
+import urllib.request
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from qkd_api.metrics import MetricsServer, SiteCollector
+from qkd_api.server import bound
+from qkd_core.errors import AuditUnavailable
+from qkd_core.types.figures import SiteFigures
+
+FIGURES = SiteFigures(
+    blocks={"available": 3, "NotAccepted": 1},
+    qber=0.0125,
+    secret_bits=1000,
+    link_s=12.5,
+    free_bytes={"a": 100, "b": 64},
+    keys_delivered=7,
+    refreshes={("nightly", "done"): 2},
+    pool_pads={("a", "pool"): 500, ("b", "reserve"): 1024},
+)
+
+
+@pytest.fixture
+def scrape():
+    servers = []
+
+    def run(figures):
+        registry = CollectorRegistry()
+        registry.register(SiteCollector(figures, key_size=256))
+        server = MetricsServer(bound("127.0.0.1", 0), registry)
+        server.start()
+        servers.append(server)
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics") as answer:
+            text = answer.read().decode()
+        return {
+            (sample.name, *sorted(sample.labels.values())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    yield run
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_every_figure_has_its_sample(scrape):
+    assert scrape(lambda: FIGURES) == {
+        ("keyferry_store_up",): 1,
+        ("keyferry_blocks_total", "available"): 3,
+        ("keyferry_blocks_total", "NotAccepted"): 1,
+        ("keyferry_qber_ratio",): 0.0125,
+        ("keyferry_secret_bits_total",): 1000,
+        ("keyferry_link_seconds_total",): 12.5,
+        ("keyferry_stored_bytes", "a"): 100,
+        ("keyferry_stored_bytes", "b"): 64,
+        ("keyferry_stored_keys", "a"): 3,
+        ("keyferry_stored_keys", "b"): 2,
+        ("keyferry_keys_delivered_total",): 7,
+        ("keyferry_refresh_runs", "done", "nightly"): 2,
+        ("keyferry_pool_pads", "a", "pool"): 500,
+        ("keyferry_pool_pads", "b", "reserve"): 1024,
+    }
+
+
+def test_a_store_that_does_not_answer_shows_as_down(scrape):
+    def fail():
+        raise AuditUnavailable("disk full")
+
+    assert scrape(fail) == {("keyferry_store_up",): 0}
+
+
+def test_a_silent_scraper_does_not_hold_up_another(scrape):
+    registry = CollectorRegistry()
+    registry.register(SiteCollector(lambda: FIGURES, key_size=256))
+    server = MetricsServer(bound("127.0.0.1", 0), registry)
+    server.start()
+    try:
+        with socket.create_connection(("127.0.0.1", server.server_port)):
+            url = f"http://127.0.0.1:{server.server_port}/metrics"
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                assert b"keyferry_qber_ratio 0.0125" in answer.read()
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,141 @@
+"""The inter-KME calls for refresh runs: what is said, and how nonsense is answered."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from keyferry.peer import PeerAnswer
+from keyferry.refresh_peer import told
+from qkd_api import problems
+from qkd_api.refresh import proposal_as_json, proposal_from_json, refresh, run_as_json
+from qkd_core.errors import BadKeyRequest, PeerUnavailable, PeerViolation, RefreshRefused
+from qkd_core.types.ids import BlockId, Generation, KeyId, LinkId, SaeId, Side
+from qkd_core.types.keys import Allocation, KeyRange, RefreshRun, RefreshState
+from qkd_core.types.refresh import RefreshProposal
+
+SAE = SaeId("refresh/p")
+PROPOSAL = RefreshProposal(
+    run_id="run-1",
+    policy="p",
+    policy_digest="0" * 64,
+    generation=Generation(3),
+    allocation=Allocation(
+        key_id=KeyId("key-1"),
+        link_id=LinkId("link"),
+        owner=Side.A,
+        master=SAE,
+        slaves=(SAE,),
+        ranges=(KeyRange(BlockId(1), 0, 32),),
+        n_bits=256,
+        expires_at=5.5,
+    ),
+)
+RUN = RefreshRun(
+    run_id="run-1",
+    policy="p",
+    generation=Generation(3),
+    key_id=KeyId("key-1"),
+    state=RefreshState.ABORTED,
+    native_version=9,
+    reason="denied",
+)
+RUNS = "/peer/v1/refresh/runs"
+
+
+class Answering:
+    """Stands for RefreshProposals."""
+
+    def __init__(self, accept: Callable[[RefreshProposal], RefreshRun]) -> None:
+        self.accept = accept
+
+    def run(self, run_id: str) -> RefreshRun | None:
+        return RUN if run_id == RUN.run_id else None
+
+
+def client(accept: Callable[[RefreshProposal], RefreshRun]) -> FlaskClient:
+    app = Flask("kme")
+    problems.install(app)
+    app.register_blueprint(refresh(Answering(accept)))  # type: ignore[arg-type]
+    return app.test_client()
+
+
+def refusing(error: Exception) -> Callable[[RefreshProposal], RefreshRun]:
+    def accept(proposal: RefreshProposal) -> RefreshRun:
+        raise error
+
+    return accept
+
+
+def test_a_proposal_arrives_as_it_was_sent() -> None:
+    got: list[RefreshProposal] = []
+
+    def accept(proposal: RefreshProposal) -> RefreshRun:
+        got.append(proposal)
+        return RUN
+
+    answer = client(accept).post(RUNS, json=proposal_as_json(PROPOSAL))
+
+    assert answer.status_code == 200
+    assert got == [PROPOSAL]
+    told_run = told(PeerAnswer(200, answer.get_json()), "run-1")
+    assert told_run == replace(RUN, native_version=None), "the native version stays at home"
+
+
+def test_a_refusal_is_409_with_its_reason_and_not_now_is_503() -> None:
+    refused = client(refusing(RefreshRefused("policies differ"))).post(
+        RUNS, json=proposal_as_json(PROPOSAL)
+    )
+    assert (refused.status_code, refused.get_json()) == (409, {"message": "policies differ"})
+    busy = client(refusing(PeerUnavailable("still drawn"))).post(
+        RUNS, json=proposal_as_json(PROPOSAL)
+    )
+    assert busy.status_code == 503
+
+
+def test_an_unknown_run_is_a_written_null() -> None:
+    kme = client(refusing(AssertionError()))
+    assert kme.get(f"{RUNS}/run-1").get_json() == {"run": run_as_json(RUN)}
+    unknown = kme.get(f"{RUNS}/run-2")
+    assert (unknown.status_code, unknown.get_json()) == (200, {"run": None})
+    assert told(PeerAnswer(200, unknown.get_json()), "run-2") is None
+
+
+@pytest.mark.parametrize("name", list(proposal_as_json(PROPOSAL)))
+@pytest.mark.parametrize("value", [None, True, [], {}, 1.5, "", -1], ids=repr)
+def test_a_field_of_a_wrong_kind_is_refused(name: str, value: Any) -> None:
+    good = proposal_as_json(PROPOSAL)
+    if isinstance(value, str) and name in ("policy", "policy_digest"):
+        return  # text: RefreshProposals has no policy and no digest like it
+    with pytest.raises(BadKeyRequest):
+        proposal_from_json(good | {name: value})
+    del good[name]
+    with pytest.raises(BadKeyRequest):
+        proposal_from_json(good)
+    assert client(refusing(AssertionError())).post(RUNS, json=good).status_code == 400
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 413])
+def test_no_other_status_means_that_a_run_is_unknown(status: int) -> None:
+    with pytest.raises(PeerUnavailable):
+        told(PeerAnswer(status, {"run": None}), "run-1")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"run": []},
+        {"run": {}},
+        {"run": run_as_json(RUN) | {"state": "unheard of"}},
+        {"run": run_as_json(RUN) | {"run_id": "run-2"}},
+        {"run": run_as_json(RUN) | {"generation": 0}},
+    ],
+    ids=str,
+)
+def test_an_answer_that_makes_no_sense_is_a_violation(fields: dict[str, Any]) -> None:
+    with pytest.raises(PeerViolation):
+        told(PeerAnswer(200, fields), "run-1")

@@ -1,0 +1,209 @@
+"""Two ends, two threads, a loopback channel, and a small simulator of clicks."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from queue import Empty, Queue
+from threading import Thread
+
+import numpy as np
+import pytest
+
+from qkd_core.errors import AuthenticationFailed, ChannelError, PeerAborted, QkdError
+from qkd_core.proofs.plan import PlanRequest, Terms, plan_block
+from qkd_core.types.authentication import MessageKind
+from qkd_core.types.blocks import (
+    BlockPlan,
+    DecoySettings,
+    Detections,
+    LinkModel,
+    SecurityPolicy,
+)
+from qkd_core.types.ids import BlockId, LinkId, Provenance
+
+TIMEOUT_S = 20.0
+PERIOD_PS = 1000
+
+
+class LoopbackEnd:
+    """A ClassicalChannel without pads; a tag over the transcript is the hash of the transcript.
+
+    ``tamper`` changes the bodies that arrive here, as an Eve between the ends would.
+    """
+
+    def __init__(self, inbox: Queue, outbox: Queue, tamper) -> None:
+        self.inbox, self.outbox, self.tamper = inbox, outbox, tamper
+        self.transcript = sha256()
+        self.sent: list[tuple[MessageKind, bytes]] = []
+
+    def send(self, kind, body):
+        self._note(kind, body)
+        self.sent.append((kind, body))
+        self.outbox.put((kind, body, b""))
+
+    def receive(self, kind):
+        body, _ = self._next(kind)
+        self._note(kind, body)
+        return body
+
+    def send_tagged(self, kind, body, *, transcript=False):
+        self.sent.append((kind, body))
+        self.outbox.put((kind, body, self.transcript.digest() if transcript else b""))
+
+    def receive_tagged(self, kind, *, transcript=False):
+        body, tag = self._next(kind)
+        if tag != (self.transcript.digest() if transcript else b""):
+            raise AuthenticationFailed(f"{kind.name}: another transcript")
+        return body
+
+    def abort(self):
+        self.outbox.put((MessageKind.ABORT, b"", b""))
+
+    def _next(self, kind):
+        try:
+            got, body, tag = self.inbox.get(timeout=TIMEOUT_S)
+        except Empty as error:
+            raise ChannelError("silence") from error
+        if got is MessageKind.ABORT:
+            raise PeerAborted("the peer gave up")
+        if got is not kind:
+            raise ChannelError(f"{got.name} instead of {kind.name}")
+        return self.tamper(kind, body), tag
+
+    def _note(self, kind, body):
+        self.transcript.update(bytes([kind]) + len(body).to_bytes(8, "little") + body)
+
+
+@dataclass
+class Outcome:
+    """What came of each end: a result or the error that ended it, and what was sent."""
+
+    alice: object
+    bob: object
+    sent: dict[str, list[tuple[MessageKind, bytes]]] = field(repr=False)
+
+
+def unchanged(_kind, body):
+    return body
+
+
+@pytest.fixture
+def run_both() -> Callable[..., Outcome]:
+    """Run ``alice(channel)`` and ``bob(channel)`` in two threads."""
+
+    def run(alice, bob, tamper_at_alice=unchanged, tamper_at_bob=unchanged) -> Outcome:
+        to_alice, to_bob, results = Queue(), Queue(), {}
+        ends = {
+            "alice": (alice, LoopbackEnd(to_alice, to_bob, tamper_at_alice)),
+            "bob": (bob, LoopbackEnd(to_bob, to_alice, tamper_at_bob)),
+        }
+
+        def work(name):
+            side, channel = ends[name]
+            try:
+                results[name] = side(channel)
+            except QkdError as error:
+                results[name] = error
+                channel.abort()
+            except BaseException as error:  # anything else is a bug that the test must see
+                results[name] = error
+                channel.abort()
+                raise
+
+        threads = [Thread(target=work, args=(name,)) for name in ends]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        sent = {name: channel.sent for name, (_, channel) in ends.items()}
+        return Outcome(results["alice"], results["bob"], sent)
+
+    return run
+
+
+@dataclass(frozen=True)
+class Clicks:
+    """Both ends' view of the same simulated clicks; ``alice`` as AliceDevice.settings gives it."""
+
+    slot: np.ndarray
+    alice: np.ndarray = field(repr=False)
+    detections: Detections = field(repr=False)
+
+    def settings_of(self, slots: np.ndarray) -> np.ndarray:
+        at = np.minimum(np.searchsorted(self.slot, slots), max(self.slot.size - 1, 0))
+        return self.alice[at] if self.slot.size else np.zeros(0, np.uint8)
+
+
+@pytest.fixture
+def simulate() -> Callable[..., Clicks]:
+    """Draw the clicks of one block: per intensity, bases, bits, and errors in equal bases."""
+
+    def draw(settings: DecoySettings, model: LinkModel, seed: int, block_id=1) -> Clicks:
+        rng = np.random.default_rng(seed)
+        means = [
+            settings.n_pulses * p * gain
+            for p, gain in zip(settings.probabilities, model.gain, strict=True)
+        ]
+        intensity = np.repeat(np.arange(3, dtype=np.uint8), rng.poisson(means))
+        slot = np.unique(rng.integers(0, settings.n_pulses, intensity.size))
+        n = slot.size
+        intensity = rng.permutation(intensity)[:n]
+        basis = [(rng.random(n) > settings.p_key_basis).astype(np.uint8) for _ in range(2)]
+        bit = rng.integers(0, 2, n, dtype=np.uint8)
+        wrong = (rng.random(n) < np.array(model.qber)[intensity]).astype(np.uint8)
+        theirs = np.where(basis[0] == basis[1], bit ^ wrong, rng.integers(0, 2, n, dtype=np.uint8))
+        jitter = np.rint(rng.normal(430, 40, n)).astype(np.int64)
+        return Clicks(
+            slot=slot,
+            alice=bit | basis[0] << np.uint8(1) | intensity << np.uint8(2),
+            detections=Detections(
+                block_id=BlockId(block_id),
+                time_ps=slot * PERIOD_PS + jitter,
+                detector=theirs | basis[1] << np.uint8(1),
+                provenance=Provenance.SIMULATED,
+            ),
+        )
+
+    return draw
+
+
+# 25 km with saturated detectors, about 4.9e5 clicks; most pulses are dim, see the README of qkd
+SETTINGS = DecoySettings(
+    clock_hz=1e9,
+    n_pulses=10**9,
+    intensities=(0.35, 0.055, 0.0002),
+    probabilities=(0.016, 0.664, 0.32),
+    p_key_basis=0.8,
+)
+MODEL = LinkModel(gain=(3.33e-3, 5.28e-4, 2.3e-6), qber=(0.015, 0.0153, 0.095))
+POLICY = SecurityPolicy(eps_sec=1e-9, eps_cor=1e-15, abort_rate=0.01)
+
+
+@pytest.fixture(scope="session")
+def settings() -> DecoySettings:
+    return SETTINGS
+
+
+@pytest.fixture(scope="session")
+def model() -> LinkModel:
+    return MODEL
+
+
+@pytest.fixture(scope="session")
+def plan() -> BlockPlan:
+    terms = Terms(
+        link_id=LinkId("a-b"),
+        settings=SETTINGS,
+        policy=POLICY,
+        segment_pads=0,
+        config_digest="00" * 32,
+    )
+    return plan_block(
+        PlanRequest(terms=terms, model=MODEL, block_id=BlockId(1), provenance=Provenance.SIMULATED)
+    )
+
+
+@pytest.fixture
+def entropy() -> Callable[[int], bytes]:
+    return os.urandom

@@ -1,0 +1,180 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from qkd_core.errors import (
+    AuthenticationFailed,
+    BlockDiscarded,
+    NotAccepted,
+    PeerAborted,
+    ReconciliationFailed,
+    VerificationFailed,
+)
+from qkd_core.photons.distil import distil_alice, distil_bob
+from qkd_core.types.authentication import MessageKind
+from qkd_core.types.blocks import DistilledBlock, LinkModel
+
+PARITY_KINDS = (MessageKind.PARITIES, MessageKind.DIFFERENCES)
+
+
+@pytest.fixture
+def distil(run_both, plan, entropy):
+    def run(clicks, plan=plan, learn_from=None, **tamper):
+        return run_both(
+            lambda channel: distil_alice(channel, plan, clicks.settings_of, entropy, learn_from),
+            lambda channel: distil_bob(channel, plan, clicks.detections, entropy),
+            **tamper,
+        )
+
+    return run
+
+
+def flip_bit(wanted, at=0):
+    """Flip one bit of the first message of a kind."""
+    done = []
+
+    def tamper(kind, body):
+        if kind is not wanted or done:
+            return body
+        done.append(kind)
+        return bytes([*body[:at], body[at] ^ 1, *body[at + 1 :]])
+
+    return tamper
+
+
+def test_both_ends_get_the_same_secret_key_and_the_same_record_of_it(
+    distil, simulate, settings, model, plan
+):
+    out = distil(simulate(settings, model, seed=11))
+
+    assert isinstance(out.alice, DistilledBlock), out.alice
+    assert isinstance(out.bob, DistilledBlock), out.bob
+    np.testing.assert_array_equal(out.alice.key.bits, out.bob.key.bits)
+    assert out.alice.key.n_bits == plan.n_secret > 50_000
+    assert out.alice.certificate() == out.bob.certificate()
+    assert out.alice.n_errors / out.alice.n_sifted == pytest.approx(0.0153, rel=0.1)
+    ones = int(np.bitwise_count(out.alice.key.bits).sum())
+    # six standard deviations: false alarm 2e-9
+    assert abs(ones - plan.n_secret / 2) < 6 * plan.n_secret**0.5 / 2
+
+
+def test_the_leak_is_the_number_of_parity_bits_on_the_channel(distil, simulate, settings, model):
+    out = distil(simulate(settings, model, seed=12))
+
+    on_wire = sum(
+        8 * len(body) for sent in out.sent.values() for kind, body in sent if kind in PARITY_KINDS
+    )
+    rounds = sum(kind is MessageKind.PARITIES for kind, _ in out.sent["alice"])
+    assert out.alice.leak_ec == out.bob.leak_ec
+    assert on_wire - 2 * 7 * rounds <= out.alice.leak_ec <= on_wire
+
+
+def test_fresh_seeds_give_another_key_from_the_same_clicks(distil, simulate, settings, model):
+    first, second = (distil(simulate(settings, model, seed=13)).alice for _ in range(2))
+
+    assert first.tallies == second.tallies
+    assert not np.array_equal(first.key.bits, second.key.bits)
+
+
+def test_raw_bits_are_wiped_at_both_ends(run_both, simulate, settings, model, plan, entropy):
+    clicks, given = simulate(settings, model, seed=14), []
+
+    def settings_of(slots):
+        given.append(clicks.settings_of(slots))
+        return given[0]
+
+    out = run_both(
+        lambda channel: distil_alice(channel, plan, settings_of, entropy),
+        lambda channel: distil_bob(channel, plan, clicks.detections, entropy),
+    )
+
+    assert isinstance(out.alice, DistilledBlock)
+    assert not given[0].any()
+    assert not clicks.detections.detector.any()
+
+
+def test_half_of_the_bits_wrong_ends_within_the_leak_budget_at_both_ends(
+    distil, simulate, settings, model
+):
+    noise = LinkModel(gain=model.gain, qber=(0.5, 0.5, 0.5))
+
+    out = distil(simulate(settings, noise, seed=15))
+
+    assert isinstance(out.alice, ReconciliationFailed)
+    assert isinstance(out.bob, ReconciliationFailed)
+
+
+def test_no_click_at_all_is_not_accepted(distil, simulate, settings, model):
+    dark = LinkModel(gain=(0.0, 0.0, 0.0), qber=model.qber)
+
+    out = distil(simulate(settings, dark, seed=16))
+
+    assert isinstance(out.alice, NotAccepted)
+    assert isinstance(out.bob, NotAccepted | PeerAborted)
+
+
+def test_tallies_are_told_even_if_the_block_is_dropped(distil, simulate, settings, model, plan):
+    told = []
+    strict = replace(plan, test_errors_max=(0, 0, 0))
+
+    out = distil(simulate(settings, model, seed=17), plan=strict, learn_from=told.append)
+
+    assert isinstance(out.alice, NotAccepted)
+    assert told[0].n_pulses == settings.n_pulses
+    assert sum(told[0].test_errors) > 0
+
+
+def test_more_test_errors_than_planned_are_not_accepted_by_either_end(
+    distil, simulate, settings, model, plan
+):
+    strict = replace(plan, test_errors_max=(10**6, 100, 10**6))
+
+    out = distil(simulate(settings, model, seed=18), plan=strict)
+
+    for end in (out.alice, out.bob):
+        assert isinstance(end, NotAccepted)
+        assert end.what == "the decoy error count of the test basis"
+        assert end.limit == 100
+
+
+def test_plans_that_differ_are_found_out(run_both, simulate, settings, model, plan, entropy):
+    clicks = simulate(settings, model, seed=19)
+    other = replace(plan, config_digest="11" * 32)
+
+    out = run_both(
+        lambda channel: distil_alice(channel, other, clicks.settings_of, entropy),
+        lambda channel: distil_bob(channel, plan, clicks.detections, entropy),
+    )
+
+    assert isinstance(out.bob, VerificationFailed)
+    assert "about plan" in str(out.bob)
+    assert isinstance(out.alice, PeerAborted)
+
+
+@pytest.mark.parametrize(
+    ("where", "kind"),
+    [
+        ("tamper_at_alice", MessageKind.OUTCOMES),
+        ("tamper_at_bob", MessageKind.PERMUTATION),
+        ("tamper_at_bob", MessageKind.PARITIES),
+        ("tamper_at_alice", MessageKind.DIFFERENCES),
+        ("tamper_at_bob", MessageKind.VERIFICATION),
+        ("tamper_at_bob", MessageKind.SEED),
+    ],
+)
+def test_one_changed_bit_in_an_untagged_message_leaves_no_key_anywhere(
+    distil, simulate, settings, model, where, kind
+):
+    out = distil(simulate(settings, model, seed=20), **{where: flip_bit(kind, at=3)})
+
+    for end in (out.alice, out.bob):
+        assert isinstance(end, BlockDiscarded), (kind, end)
+
+
+def test_a_changed_seed_is_found_by_the_tag_over_the_transcript(distil, simulate, settings, model):
+    tamper = flip_bit(MessageKind.SEED)
+
+    out = distil(simulate(settings, model, seed=21), tamper_at_bob=tamper)
+
+    assert isinstance(out.bob, AuthenticationFailed)

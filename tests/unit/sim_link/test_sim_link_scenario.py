@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import pytest
+
+from qkd_core.errors import ConfigError
+from qkd_sim_link.scenario import DEFAULT, load, names
+
+TEXT = (Path(load.__code__.co_filename).parent / "scenarios" / f"{DEFAULT}.toml").read_text()
+
+
+def test_every_shipped_scenario_loads_and_names_itself():
+    assert DEFAULT in names()
+    for name in names():
+        assert load(name).name == name
+
+
+def test_a_file_and_the_shipped_copy_are_the_same_scenario(tmp_path):
+    (tmp_path / "copy.toml").write_text(TEXT)
+
+    assert load(tmp_path / "copy.toml") == load(DEFAULT)
+
+
+def test_every_group_names_its_source():
+    scenario = load(DEFAULT)
+
+    for group in (scenario.source, scenario.fibre, scenario.receiver, scenario.detector):
+        assert len(group.source) > 20
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("length_km = 25.0", "length_km = -1.0", ["fibre", "length_km", "-1.0", "0 to 1000"]),
+        ("length_km = 25.0", "length_km = true", ["length_km", "True", "a number"]),
+        ("length_km = 25.0", "length_km = nan", ["length_km", "nan", "0 to 1000"]),
+        ("length_km = 25.0", "lenght_km = 25.0", ["fibre", "lenght_km", "allowed: length_km"]),
+        ("length_km = 25.0", "", ["fibre", "'length_km' is missing"]),
+        ("n_pulses = 1_000_000_000", "n_pulses = 1e9", ["n_pulses", "an integer"]),
+        ("[0.5, 0.15, 0.001]", "[0.5, 0.15]", ["intensities", "three numbers"]),
+        ("[0.5, 0.15, 0.001]", "[0.5, 0.15, 11]", ["intensities", "11", "0 to 10"]),
+        ("[0.5, 0.15, 0.001]", "[0.1, 0.15, 0.001]", ["source", "mu1 > mu2 + mu3"]),
+        ("[0.55, 0.3, 0.15]", "[0.55, 0.3, 0.16]", ["probabilities", "the sum 1"]),
+        ("jitter_sigma_ps = 40.0", "jitter_sigma_ps = 101.0", ["jitter_sigma_ps", "100"]),
+        ('name = "direct-25km"', 'name = ""', ["name", "not empty"]),
+        ('name = "direct-25km"', "name = [", ["not TOML"]),
+        ("time_scale = 1.0", "time_scale = 0.0", ["time_scale", "0.0"]),
+        ("time_scale = 1.0", "time_scale = 1.0\nfibre2 = 1", ["fibre2", "allowed: name"]),
+    ],
+)
+def test_an_error_names_file_key_value_and_what_is_allowed(tmp_path, old, new, told):
+    assert TEXT.count(old) == 1
+    path = tmp_path / "broken.toml"
+    path.write_text(TEXT.replace(old, new))
+
+    with pytest.raises(ConfigError) as error:
+        load(path)
+
+    assert str(path) in str(error.value)
+    for word in told:
+        assert word in str(error.value)
+
+
+def test_a_group_that_is_no_table_is_refused(tmp_path):
+    path = tmp_path / "broken.toml"
+    path.write_text(TEXT[: TEXT.index("[source]")] + "source = 1\n" + TEXT[TEXT.index("[fibre]") :])
+
+    with pytest.raises(ConfigError, match="source = 1: must be a table"):
+        load(path)
+
+
+def test_an_unknown_name_lists_what_is_shipped():
+    with pytest.raises(ConfigError, match=f"'nowhere'.*{DEFAULT}"):
+        load("nowhere")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"gone\.toml: cannot be read"):
+        load(tmp_path / "gone.toml")
