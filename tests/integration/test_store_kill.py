@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from keyferry.audit.verify import verify
@@ -39,7 +41,7 @@ def deliver():
             say("key", key.key_id)
 
 def tag():
-    while True:
+    for _ in range(int(sys.argv[2])):
         name = store.pads.take(Lane.POOL, older_than=None, proved=False).name
         say("pad", name.segment, name.index)
 
@@ -60,14 +62,20 @@ def open_site(directory: Path) -> Store:
     )
 
 
-def killed_after(directory: Path, n_lines: int) -> list[list]:
-    """What a delivering process had answered when it was killed."""
+def killed_after(directory: Path, n_keys: int) -> list[list]:
+    """What a delivering process had answered when it was killed, ``n_keys`` keys or more."""
     process = subprocess.Popen(
-        [sys.executable, "-c", DELIVERING, str(directory)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", DELIVERING, str(directory), "2000"],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     with process:
-        lines = [process.stdout.readline() for _ in range(n_lines)]
+        lines = [""]
+        while n_keys:
+            lines.append(process.stdout.readline())
+            assert lines[-1], "the process ended by itself"
+            n_keys -= '"key"' in lines[-1]
         process.kill()
         lines += process.stdout.readlines()
     return [json.loads(line) for line in lines if line.endswith("\n")]
@@ -81,8 +89,8 @@ def test_what_was_answered_before_a_kill_is_never_given_again(tmp_path):
         store.blocks.make_available(BlockId(number))
     store.close()
     answered = []
-    for n_lines in (1, 40, 77, 150):
-        answered += killed_after(tmp_path, n_lines)
+    for n_keys in (1, 20, 37, 60):
+        answered += killed_after(tmp_path, n_keys)
     pads = [tuple(rest) for kind, *rest in answered if kind == "pad"]
     keys = [rest[0] for kind, *rest in answered if kind == "key"]
     assert len(pads) > 10
@@ -96,7 +104,7 @@ def test_what_was_answered_before_a_kill_is_never_given_again(tmp_path):
     ]
     assert len(taken) >= len(keys) + 100
     ordered = sorted(taken)
-    for before, following in zip(ordered, ordered[1:], strict=False):
+    for before, following in pairwise(ordered):
         assert before.block_id != following.block_id or before.stop <= following.start
     outbox = {row.key_id for row in store.allocations.outbox(10**6)}
     assert set(keys) <= outbox
@@ -124,21 +132,25 @@ def test_a_busy_process_does_not_shut_out_another_one(tmp_path):
     new_root_key(tmp_path / "root")
     store = open_site(tmp_path)
     for number in range(1, 4):
-        store.blocks.store_pending(a_block(number, n_bytes=1 << 17, segment_pads=1000))
+        store.blocks.store_pending(a_block(number, n_bytes=1 << 20, segment_pads=0))
         store.blocks.make_available(BlockId(number))
     process = subprocess.Popen(
-        [sys.executable, "-c", DELIVERING, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", DELIVERING, str(tmp_path), "0"], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     with process:
         process.stdout.readline()
-        process.stdout.close()  # it goes on until a line does not get out
+        answered = []
+        listener = threading.Thread(target=lambda: answered.extend(process.stdout))
+        listener.start()
         waits = []
-        for number in range(100, 130):
-            start = time.monotonic()
-            store.blocks.note_used(BlockId(number))
+        begin = time.monotonic()
+        while (start := time.monotonic()) < begin + 1.5:
+            store.blocks.note_used(BlockId(100 + len(waits)))
             waits.append(time.monotonic() - start)
         process.kill()
+        listener.join()
     store.close()
+    assert min(len(answered), len(waits)) > 20
     assert max(waits) < 10  # what SQLite waits for its lock before it gives up
     assert verify(tmp_path / "site" / "keys.db").ok

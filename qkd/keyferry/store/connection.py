@@ -3,15 +3,17 @@
 import os
 import sqlite3
 import stat
+import time
 from pathlib import Path
 
 from qkd_core.errors import AuditUnavailable, ConfigError
 
 BUSY_TIMEOUT_MS = 10_000
 CACHE_KIB = 32_768
+OPENING_PAUSE_S = 0.02
 
 # synchronous 2 is FULL: an acknowledged commit survives a loss of power.
-REQUIRED = {
+REQUIRED: dict[str, str | int] = {
     "busy_timeout": BUSY_TIMEOUT_MS,  # first: the next one may have to wait
     "journal_mode": "wal",
     "synchronous": 2,
@@ -51,7 +53,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         for name, value in REQUIRED.items():
-            connection.execute(f"PRAGMA {name} = {value}")
+            _set(connection, name, value)
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         check_pragmas(connection)
         if read_only:
@@ -59,6 +61,23 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise AuditUnavailable(f"the store {path} does not open: {error}") from error
     return connection
+
+
+def _set(connection: sqlite3.Connection, name: str, value: str | int) -> None:
+    """Set one pragma, and wait for other processes while they open the same empty file.
+
+    SQLite's own waiting does not cover the change of a new file to write-ahead logging.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute(f"PRAGMA {name} = {value}")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(OPENING_PAUSE_S)
+        else:
+            return
 
 
 def check_pragmas(connection: sqlite3.Connection) -> None:

@@ -42,12 +42,16 @@ def align(detections: Detections, settings: DecoySettings, entropy: Entropy) -> 
 
 
 def _slots(time_ps: npt.NDArray[np.int64], period_ps: float) -> npt.NDArray[np.int64]:
-    """int64[n]: the slot of each click, which lies within half a period of the mean phase."""
+    """int64[n]: the slot of each click, which lies within half a period of the mean phase.
+
+    The mean phase is taken between -1/4 and 3/4 of a period after the slot's beginning: a receiver
+    that reports arrivals in the middle of a slot, or at its beginning, is far from either end.
+    """
     if not time_ps.size:
         return np.zeros(0, np.int64)
     turns = time_ps / period_ps
     mean = np.exp(2j * np.pi * (turns - np.floor(turns))).mean()
-    phase = (np.angle(mean) / (2 * np.pi)) % 1.0
+    phase = (np.angle(mean) / (2 * np.pi) + 0.25) % 1.0 - 0.25
     slot: npt.NDArray[np.int64] = np.floor(turns - phase + 0.5).astype(np.int64)
     return slot
 

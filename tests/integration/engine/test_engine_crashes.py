@@ -117,14 +117,11 @@ NUMBERS = {"block-pending": (1,), "block-available": (1,)}
 
 
 def test_no_pad_is_used_twice_whatever_the_moment_of_the_kill(sites):
+    sites.start_recorded(Side.B)
     for side in Side:
         for point in POINTS:
             for number in NUMBERS.get(point, (3, 5)):
-                sites.start_recorded(side, "--kill", f"{point}:{number}")
-                if (peer := side.other) not in sites.engines:
-                    sites.start_recorded(peer)
-                sites.until(lambda: sites.engines[side].poll() is not None, f"{side} {point}")
-                assert sites.engines[side].returncode == -9
+                killed_at(sites, side, point, number)
         sites.start_recorded(side)
     before = sites.newest_available()
     sites.until(lambda: sites.newest_available() > before, "a block after the last kill")
@@ -134,11 +131,18 @@ def test_no_pad_is_used_twice_whatever_the_moment_of_the_kill(sites):
     assert not reused(tags)
 
 
+def killed_at(sites, side: Side, point: str, number: int) -> None:
+    """Run the side's engine until it kills itself at the ``number``-th call of ``point``."""
+    sites.start_recorded(side, "--kill", f"{point}:{number}")
+    sites.until(lambda: sites.engines[side].poll() is not None, f"{side} {point} {number}")
+    assert sites.engines[side].returncode == -9
+
+
 @pytest.mark.parametrize("side", list(Side))
 def test_a_build_that_marks_after_sending_is_found_out(sites, side):
     sites.start_recorded(side.other)
-    kill_after = {Side.A: 3, Side.B: 3}[side]  # the first tag of a block, in the pool's first run
-    sites.start_recorded(side, "--kill", f"tag-sent:{kill_after}", "--mark-after-send")
+    first_of_a_block = 3  # after two for settling: the first pad of a run of marks
+    sites.start_recorded(side, "--kill", f"tag-sent:{first_of_a_block}", "--mark-after-send")
     sites.until(lambda: sites.engines[side].poll() is not None, "the kill")
     sites.start_recorded(side)
     sites.until(lambda: sites.newest_available() > 0, "a block")

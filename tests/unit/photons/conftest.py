@@ -168,6 +168,12 @@ def simulate() -> Callable[..., Clicks]:
     return draw
 
 
+@pytest.fixture
+def clicks_of(simulate) -> Callable[..., Clicks]:
+    """One block of the default link, or of another model."""
+    return lambda seed, model=MODEL: simulate(SETTINGS, model, seed)
+
+
 # 25 km with saturated detectors, about 4.9e5 clicks; most pulses are dim, see the README of qkd
 SETTINGS = DecoySettings(
     clock_hz=1e9,

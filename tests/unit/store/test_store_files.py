@@ -168,20 +168,28 @@ def test_sealed_bytes_that_were_moved_do_not_open(tmp_path, open_site):
     assert store.blocks.free_bytes() == free
 
 
-def test_several_processes_open_an_empty_place_at_once(open_site):
+def test_an_empty_place_may_be_opened_by_many_at_once(tmp_path, open_site):
+    """Threads stand in for processes: each opens connections of its own, nothing is shared."""
     stores, errors = [], []
+    new_root_key(tmp_path / "a.key")
+    gate = threading.Barrier(6)
 
     def open_one(role):
+        gate.wait()
         try:
             stores.append(open_site(writer=role))
         except Exception as error:
             errors.append(error)
 
-    open_site(side=Side.B).close()  # the directory of the other side does not matter
-    threads = [threading.Thread(target=open_one, args=(r,)) for r in ("api", "jobs", "engine")]
+    roles = ("api", "jobs", "engine", "api", "cli", "cli")
+    threads = [threading.Thread(target=open_one, args=(role,)) for role in roles]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert errors == []
-    assert len(stores) == 3
+    assert len(stores) == len(roles)
+    for store in stores:
+        store.blocks.note_used(BlockId(1))
+    chains = stores[0].database.rows("SELECT role, number FROM chains ORDER BY 1, 2")
+    assert chains == [("api", 1), ("api", 2), ("cli", 1), ("cli", 2), ("engine", 1), ("jobs", 1)]

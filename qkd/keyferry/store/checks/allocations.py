@@ -1,7 +1,5 @@
 """What an `AllocationStore` promises about this site's own keys and those handed out by ID."""
 
-# ruff: noqa: PLR2004  a promise is stated with its numbers
-
 from keyferry.store.checks.examples import (
     LATER,
     MASTER,

@@ -1,7 +1,5 @@
 """What a `BlockStore` promises."""
 
-# ruff: noqa: PLR2004  a promise is stated with its numbers
-
 from dataclasses import replace
 
 from keyferry.store.checks.examples import TwoSites, a_block, a_request, expect, refuses

@@ -1,7 +1,5 @@
 """What a `PadStore` promises."""
 
-# ruff: noqa: PLR2004  a promise is stated with its numbers
-
 from keyferry.store.checks.examples import (
     SEGMENT_PADS,
     SiteStore,

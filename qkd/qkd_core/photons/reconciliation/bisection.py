@@ -18,6 +18,7 @@ from math import log2
 import numpy as np
 import numpy.typing as npt
 
+from qkd_core.errors import ReconciliationFailed
 from qkd_core.kernels.cascade import (
     flip,
     gathered,
@@ -95,7 +96,9 @@ def correct(
 ) -> PackedBits:
     """Find the positions where the two ends differ; packed, 1 where a bit is to be flipped.
 
-    ``bits`` are this end's sifted bits. What `disclose` raises ends the search.
+    ``bits`` are this end's sifted bits. From true parities each bisection finds a true error, so
+    no position comes twice and the search ends. Raises ReconciliationFailed if one does, and what
+    `disclose` raises.
     """
     search = Search(n_bits, bits, np.zeros(n_words(n_bits), np.uint64), disclose)
     passes: list[Pass] = []
@@ -104,6 +107,8 @@ def correct(
         passes.append(_opened(search, order, size, passes[0].total if passes else None))
         while swept := next((each for each in passes if each.odd.any()), None):
             errors = swept.source[_bisected(swept, disclose)]
+            if gathered(search.flips, errors).any():  # else false answers could lead in circles
+                raise ReconciliationFailed("parities contradict each other: a bit errs twice")
             toggle_bits(search.flips, errors)
             for each in passes:
                 flip(each.place[errors], n_bits, each.block_bits, each.flipped, each.odd)

@@ -1,0 +1,33 @@
+"""``keyferry up --once --json`` from nothing, as the README tells a newcomer."""
+
+import json
+import subprocess
+import sys
+import time
+
+
+def test_one_command_shows_the_whole_line(tmp_path):
+    command = [sys.executable, "-m", "keyferry", "up", "--once", "--json"]
+    started = time.monotonic()
+    done = subprocess.run(
+        [*command, "--state", str(tmp_path / "state")],
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started < 120
+    result = json.loads(done.stdout)
+    assert result["blocks"] >= 3
+    assert result["secret_bits"] > 0
+    assert 0 < result["qber"] < 0.05
+    assert result["secret_bits_per_link_s"] > 0
+    assert result["secret_bits_per_wall_s"] > 0
+    assert result["etsi014"]["equal"] is True
+    [delivery] = result["delivery"]
+    assert delivery["equal"] is True
+    assert delivery["generation_a"] == delivery["generation_b"] >= 1
+    assert (result["audit"]["a"], result["audit"]["b"]) == ("ok", "ok")
+    assert result["audit"]["records"] > 0
+    assert not list((tmp_path / "state").rglob("endpoints.json"))

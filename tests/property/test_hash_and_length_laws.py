@@ -1,0 +1,116 @@
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qkd_core.kernels.toeplitz import toeplitz_packed
+from qkd_core.photons.verification import polynomial_hash_bytes
+from qkd_core.proofs.lim2014 import Premises, bounds
+from qkd_core.types.bits import pack
+from qkd_core.types.blocks import Interval
+
+
+def packed(n):
+    return st.binary(min_size=n, max_size=n).map(lambda b: pack(np.frombuffer(b, np.uint8) & 1))
+
+
+@given(st.data(), st.integers(1, 300))
+def test_packed_hash_is_linear_over_gf2(data, n):
+    n_out = data.draw(st.integers(1, n))
+    seed, a, b = (data.draw(packed(size)) for size in (n + n_out - 1, n, n))
+
+    both = toeplitz_packed(seed, n, a ^ b, n_out)
+
+    apart = toeplitz_packed(seed, n, a, n_out) ^ toeplitz_packed(seed, n, b, n_out)
+    np.testing.assert_array_equal(both, apart)
+
+
+@given(st.binary(min_size=16, max_size=16), st.integers(0, 100), st.data())
+def test_polynomial_hash_of_a_sum_is_the_sum_of_the_hashes_without_the_length(key, size, data):
+    a, b = (data.draw(st.binary(min_size=size, max_size=size)) for _ in range(2))
+    zero = bytes(size)
+
+    def added(*messages):
+        words = [np.frombuffer(m, np.uint8) for m in messages]
+        return np.bitwise_xor.reduce(words).tobytes()
+
+    hashes = [polynomial_hash_bytes(key, m) for m in (added(a, b), a, b, zero)]
+
+    assert added(*hashes) == bytes(16)
+
+
+@given(st.binary(min_size=16, max_size=16), st.binary(max_size=64), st.integers(1, 20))
+def test_appended_zeros_change_the_hash_unless_the_key_is_zero(key, message, zeros):
+    same = polynomial_hash_bytes(key, message) == polynomial_hash_bytes(key, message + bytes(zeros))
+
+    # a polynomial with at most seven roots besides 0: false alarm 2e-38 for a random key
+    assert same == (key == bytes(16))
+
+
+@st.composite
+def premises(draw):
+    key = draw(st.integers(2_000_000, 20_000_000))
+    ratio = (0.75, 0.22, draw(st.floats(1e-4, 0.01)))
+    qber = draw(st.floats(0.0, 0.05))
+    widen = draw(st.floats(0.0, 0.01))
+
+    def around(mean):
+        return Interval(low=int(mean * (1 - widen)), high=int(mean * (1 + widen)) + 1)
+
+    errors = [key * share * 0.1 * qber for share in ratio]
+    return Premises(
+        intensities=(0.5, 0.15, 0.0005),
+        probabilities=(0.6, 0.25, 0.15),
+        key_counts=tuple(around(key * share) for share in ratio),
+        test_counts=tuple(around(key * share * 0.1) for share in ratio),
+        test_errors=tuple(Interval(low=0, high=int(mean)) for mean in errors),
+        leak_ec=int(key * draw(st.floats(0.0, 0.3))),
+        eps_sec=10.0 ** -draw(st.integers(5, 12)),
+        eps_cor=10.0 ** -draw(st.integers(5, 20)),
+    )
+
+
+def changed(triple, k, interval):
+    return (*triple[:k], interval, *triple[k + 1 :])
+
+
+@settings(max_examples=60, deadline=None)
+@given(premises(), st.integers(0, 2), st.integers(1, 1000))
+def test_the_length_never_grows_with_errors_leak_or_security(p, k, more):
+    length = bounds(p).n_secret
+    errors = p.test_errors[k]
+    more_errors = Interval(low=errors.low, high=errors.high + more)
+
+    assert bounds(replace(p, test_errors=changed(p.test_errors, k, more_errors))).n_secret <= length
+    assert bounds(replace(p, leak_ec=p.leak_ec + more)).n_secret <= length
+    assert bounds(replace(p, eps_sec=p.eps_sec / 10)).n_secret <= length
+    assert bounds(replace(p, eps_cor=p.eps_cor / 10)).n_secret <= length
+
+
+@settings(max_examples=60, deadline=None)
+@given(premises(), st.data())
+def test_the_length_holds_for_every_outcome_inside_the_intervals(p, data):
+    def inside(interval):
+        count = data.draw(st.integers(interval.low, interval.high))
+        return Interval(low=count, high=count)
+
+    outcome = replace(
+        p,
+        key_counts=tuple(inside(i) for i in p.key_counts),
+        test_counts=tuple(inside(i) for i in p.test_counts),
+        test_errors=tuple(inside(i) for i in p.test_errors),
+    )
+
+    assert bounds(p).n_secret <= bounds(outcome).n_secret
+
+
+@settings(max_examples=60, deadline=None)
+@given(premises())
+def test_bounds_stay_within_what_was_counted(p):
+    b = bounds(p)
+
+    assert 0 <= b.s_key_0 + b.s_key_1 <= sum(i.high for i in p.key_counts)
+    assert 0 <= b.v_test_1 <= sum(i.high for i in p.test_errors)
+    assert 0 < b.phi <= 0.5
+    assert 0 <= b.n_secret <= sum(i.low for i in p.key_counts)

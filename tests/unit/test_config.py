@@ -1,0 +1,122 @@
+"""Site files: what is wrong is said in one line with file, key, value and what is allowed."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keyferry.config import load
+from qkd_core.errors import ConfigError
+from qkd_core.types.ids import Provenance, Side
+
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "site.example.toml"
+
+
+@pytest.fixture
+def site_file(tmp_path: Path) -> Path:
+    """The example with the certificate files it names."""
+    shutil.copy(EXAMPLE, tmp_path / "site.toml")
+    (tmp_path / "tls").mkdir()
+    for name in ("ca.pem", "kme-a.pem", "kme-a.key"):
+        (tmp_path / "tls" / name).write_text("only its existence is checked here\n")
+    return tmp_path / "site.toml"
+
+
+def edited(site_file: Path, old: str, new: str) -> Path:
+    text = site_file.read_text()
+    assert old in text
+    site_file.write_text(text.replace(old, new, 1))
+    return site_file
+
+
+def test_the_example_is_a_valid_site_file(site_file):
+    site = load(site_file)
+    assert (site.kme_id, site.side) == ("kme-a", Side.A)
+    assert site.accept_provenance == {Provenance.DEVICE}
+    assert site.link.pulses.n_pulses == 10**9
+    assert site.policies[0].policy.kmes == ("kme-a", "kme-b")
+    assert site.tls.ca == site_file.parent / "tls/ca.pem"
+
+
+def test_only_device_bits_are_accepted_unless_the_file_says_otherwise(site_file):
+    edited(site_file, 'accept_provenance = ["device"]', "")
+    assert load(site_file).accept_provenance == {Provenance.DEVICE}
+
+
+WRONG = [
+    ('side = "a"', 'side = "c"', "site.side = 'c': must be one of a, b"),
+    ('side = "a"', "", "site.side is missing: must be one of a, b"),
+    ("eps_sec = 1e-9", "eps_sec = 0.5", "security.eps_sec = 0.5: must be a number from"),
+    ("eps_sec = 1e-9", "", "security.eps_sec is missing"),
+    ("eps_cor = 1e-15", 'eps_cor = "small"', "security.eps_cor = 'small': must be a number"),
+    ("threads = 16", "thread = 16", "api.thread = 16: unknown key, did you mean threads?"),
+    ("threads = 16", "threads = 1.5", "api.threads = 1.5: must be a whole number from 1 to 256"),
+    ("key_size = 256", "key_size = 100", "api.key_size = 100: must be a multiple of 8"),
+    ('"127.0.0.1:9460"', '"127.0.0.1:99999"', "api.metrics = '127.0.0.1:99999': the port must"),
+    ('"127.0.0.1:9460"', '"here"', "api.metrics = 'here': must be a text that matches"),
+    ('["device"]', '["device", "dice"]', "must be a list of device, simulated, replayed, vendor"),
+    ("[0.5, 0.15, 0.001]", "[0.5, 0.15]", "link.pulses.intensities = [0.5, 0.15]: must be 3"),
+    ("[0.5, 0.15, 0.001]", "[0.1, 0.15, 0.001]", "link.pulses: intensities (0.1, 0.15, 0.001)"),
+    ("[0.55, 0.3, 0.15]", "[0.55, 0.3, 0.2]", "link.pulses: probabilities (0.55, 0.3, 0.2)"),
+    ('driver = "simulated"', 'driver = "laser"', "link.device.driver = 'laser': must be one of"),
+    ('"https://kme-b.', '"http://kme-b.', "link.peer_url = 'http://kme-b.example:8443': must"),
+    ('cert = "tls/kme-a.pem"', 'cert = "gone.pem"', "must be a file that exists"),
+    ('id = "sae-b"', 'id = "sae-a"', "saes[1].id = 'sae-a': is listed twice"),
+    ('id = "sae-b"', 'id = "../b"', "saes[1].id = '../b': must be a text that matches"),
+    ('id = "sae-b"\nkme = "kme-b"', 'id = "sae-b"\nkme = "kme-c"', "sae-b is at 'kme-c': must be"),
+    ('name = "backup"', 'name = "back/up"', "policies[0].name = 'back/up': must be a text"),
+    ("interval_s = 3600", "interval_s = 0", "policies[0].interval_s = 0: must be a number from 1"),
+    ('kind = "vault-kv"', 'kind = "hsm"', "policies[0].target.kind = 'hsm': must be one of"),
+    ('url = "https://openbao-a', 'url = "http://openbao-a', "policies[0].target.url = 'http://"),
+    ("[site]", "[site", "not TOML"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "said"), WRONG)
+def test_a_wrong_setting_is_one_line_that_names_it(site_file, old, new, said):
+    edited(site_file, old, new)
+    with pytest.raises(ConfigError) as caught:
+        load(site_file)
+    message = str(caught.value)
+    assert message.startswith(f"{site_file}: ")
+    assert said in message
+    assert "\n" not in message
+
+
+def test_a_missing_table_is_named(site_file):
+    text = site_file.read_text()
+    site_file.write_text(re.sub(r"\[security\].*?(?=\[link\])", "", text, flags=re.S))
+    with pytest.raises(ConfigError, match="security is missing: must be a table"):
+        load(site_file)
+
+
+@pytest.mark.parametrize("command", ["check", "kme", "engine", "api", "jobs"])
+def test_every_command_refuses_a_wrong_site_file_before_it_starts_anything(site_file, command):
+    edited(site_file, 'side = "a"', 'side = "left"')
+    before = set(site_file.parent.rglob("*"))
+    done = subprocess.run(
+        [sys.executable, "-m", "keyferry", command, str(site_file)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (f"keyferry: {site_file}: site.side = 'left': must be one of a, b\n")
+    assert done.stdout == ""
+    assert set(site_file.parent.rglob("*")) == before
+
+
+def test_check_reports_what_a_site_would_run_with(site_file):
+    done = subprocess.run(
+        [sys.executable, "-m", "keyferry", "check", str(site_file)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert "kme-a, side A of link fibre-ab" in done.stdout
+    assert "one block in 100 on a healthy link" in done.stdout
