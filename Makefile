@@ -27,14 +27,22 @@ $(VENV)/installed: pyproject.toml
 # A cached caller does not notice an edit of its callee in another file: start afresh then.
 KERNELS := $(shell find qkd/qkd_core/kernels sim_link/qkd_sim_link/sampling -name '*.py' 2>/dev/null)
 $(VENV)/kernels: $(KERNELS) | $(VENV)/installed
-	@find qkd sim_link -name '*.nb[ic]' -delete
+	@rm -rf build/numba-cache; find qkd sim_link -name '*.nb[ic]' -delete
+	@touch $@
+
+# What the tests use of Debian.
+$(VENV)/tools: | $(VENV)/installed
+	@command -v systemd-analyze >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	  then apt-get update -q && apt-get install -yq --no-install-recommends systemd; \
+	  else echo "the tests need systemd-analyze: install the package systemd"; exit 1; fi; }
 	@touch $@
 
 up: $(VENV)/kernels
 	@exec $(BIN)/keyferry up --state $(STATE)
 
 # `test` runs every part, prints how long each took, and fails when any did.
-test: $(VENV)/kernels
+test: $(VENV)/kernels $(VENV)/tools
 	@mkdir -p build && : > $(PARTS)
 	@code=0; for part in check unit integration; do \
 	  start=$$(date +%s); $(MAKE) --no-print-directory $$part || code=1; \
@@ -47,11 +55,13 @@ check: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: $(VENV)/kernels
-	$(BIN)/pytest tests/unit tests/vectors tests/property tests/reference --durations=5
+unit integration: export NUMBA_CACHE_DIR := $(CURDIR)/build/numba-cache
+
+unit: $(VENV)/kernels $(VENV)/tools
+	$(BIN)/pytest -n 2 tests/unit tests/vectors tests/property tests/reference --durations=5
 
 integration: $(VENV)/kernels
-	$(BIN)/pytest tests/integration --durations=10
+	$(BIN)/pytest -n 2 --dist loadfile tests/integration --durations=10
 
 clean:
 	rm -rf $(VENV) build

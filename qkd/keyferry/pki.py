@@ -4,7 +4,6 @@ ECDSA P-256 throughout. A private key file is created with mode 0600, in a direc
 0700, and appears under its name only when it is complete.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from keyferry.private_files import write_private
 from qkd_core.errors import ConfigError
 
 AUTHORITY_DAYS = 3650
@@ -216,17 +216,5 @@ def _write(files: Credential, cert: x509.Certificate, key: ec.EllipticCurvePriva
     """The key first: a certificate that is there has its key."""
     files.key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    _replace(files.key, pem, 0o600)
-    _replace(files.cert, cert.public_bytes(Encoding.PEM), 0o644)
-
-
-def _replace(path: Path, content: bytes, mode: int) -> None:
-    """Write ``content`` under another name, made with ``mode``, and rename it to ``path``."""
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    write_private(files.key, pem)
+    write_private(files.cert, cert.public_bytes(Encoding.PEM), 0o644)

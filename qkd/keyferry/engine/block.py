@@ -23,6 +23,7 @@ from qkd_core.types.blocks import (
     DistilledBlock,
     LinkModel,
     SecurityPolicy,
+    Tallies,
 )
 from qkd_core.types.ids import BlockId, LinkId, Provenance, Side
 from qkd_core.types.keys import BlockLayout, NewBlock
@@ -97,11 +98,18 @@ class AliceEnd:
         self.device.arm(block_id, plan.settings)
         talk.send(MessageKind.START, b"")
         block = distil_alice(
-            talk, plan, lambda slots: self.device.settings(block_id, slots), self.entropy
+            talk,
+            plan,
+            lambda slots: self.device.settings(block_id, slots),
+            self.entropy,
+            self._learn,
         )
-        self.model = learn(self.model, block.tallies, plan.settings)
         store_and_confirm(talk, self.blocks, block)
         return block
+
+    def _learn(self, tallies: Tallies) -> None:
+        """For the blocks to come, also from one that is dropped; never for the block itself."""
+        self.model = learn(self.model, tallies, self.terms.settings)
 
     def _plan(self, block_id: BlockId) -> BlockPlan:
         """Raises PlanRefused when no key can be had, ProvenanceRefused."""

@@ -21,10 +21,30 @@ from qkd_core.errors import (
 from qkd_core.photons.authentication import Authenticator
 from qkd_core.ports import BlockStore, PadStore
 from qkd_core.types.ids import BlockId, Side
+from qkd_core.types.keys import BlockState
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
+SLICE_S = 0.25  # how soon a stop is seen
+
+
+@dataclass(slots=True)
+class Pause:
+    """Waits that double while nothing succeeds."""
+
+    first_s: float
+    longest_s: float
+    stopping: Callable[[], bool]
+    _failures: int = 0
+
+    def take(self) -> None:
+        end = time.monotonic() + min(self.longest_s, self.first_s * 2.0**self._failures)
+        self._failures = min(self._failures + 1, 16)
+        while not self.stopping() and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, SLICE_S))
+
+    def forget(self) -> None:
+        self._failures = 0
 
 
 class ClosableTransport(FrameTransport, Protocol):
@@ -42,26 +62,31 @@ class Engine:
     connect: Callable[[], ClosableTransport]
     timeout_s: float
     stopping: Callable[[], bool] = lambda: False
-    _failures: int = 0
 
     def run(self) -> None:
-        """Until told to stop. Raises AuthenticationPoolExhausted: the link then needs a rekey."""
+        """Until told to stop. Raises AuthenticationPoolExhausted: the link then needs a rekey.
+
+        A peer that starts again is met within a second; blocks that fail one after another come
+        more and more slowly.
+        """
+        reconnecting = Pause(0.1, 1.0, self.stopping)
+        failing = Pause(0.25, 30.0, self.stopping)
         while not self.stopping():
             try:
                 transport = self.connect()
             except ChannelError as error:
                 log.info("waiting for the peer's engine: %s", error)
-                self._pause()
+                reconnecting.take()
                 continue
             try:
-                self._talk(transport)
+                self._talk(transport, failing)
             except (ChannelError, AuthenticationFailed) as error:
                 log.warning("connection given up: %s", error)
-                self._pause()
+                reconnecting.take()
             finally:
                 transport.close()
 
-    def _talk(self, transport: FrameTransport) -> None:
+    def _talk(self, transport: FrameTransport, failing: Pause) -> None:
         """Greet, settle, and run blocks while the connection lasts."""
         authenticator = Authenticator(self.end.side, self.pads)
         line = Line(transport, authenticator, self.terms.link_id, self.timeout_s)
@@ -72,44 +97,35 @@ class Engine:
         for block in outcome.destroyed:
             log.warning("block %d settled: destroyed, the peer does not have it", block)
         while not self.stopping():
-            self._one_block(line)
+            if self._one_block(line):
+                failing.forget()
+            elif self.end.side is Side.A:  # A begins each block, so A sets the pace
+                failing.take()
 
-    def _one_block(self, line: Line) -> None:
-        """The next block. Its failure is recorded, told to the peer, and ends here."""
+    def _one_block(self, line: Line) -> bool:
+        """Whether the next block gave key. Its failure is recorded, told to the peer, ends here."""
         block_id = BlockId(self.blocks.newest() + 1)
         talk = Conversation(line, block_id)
         try:
             block = self.end.run_block(talk, block_id)
         except PeerAborted as error:
             self._discarded(block_id, error)
-            self._pause_at_a()
+            return False
         except (BlockDiscarded, LinkError) as error:
             self._discarded(block_id, error)
             if talk.begun:
                 talk.abort(type(error).__name__, str(error))
             if isinstance(error, AuthenticationFailed):
                 raise
-            self._pause_at_a()
+            return False
         except (ChannelError, AuthenticationPoolExhausted) as error:
-            if talk.begun:
-                self.blocks.record_discarded(block_id, type(error).__name__, str(error))
+            # What is pending is not lost: settling decides about it.
+            if talk.begun and self.blocks.state(block_id) is BlockState.NONE:
+                self._discarded(block_id, error)
             raise
-        else:
-            self._failures = 0
-            log.info("block %d: %d secret bits", block_id, block.key.n_bits)
+        log.info("block %d: %d secret bits", block_id, block.key.n_bits)
+        return True
 
     def _discarded(self, block_id: BlockId, error: Exception) -> None:
         self.blocks.record_discarded(block_id, type(error).__name__, str(error))
         log.warning("block %d discarded: %s: %s", block_id, type(error).__name__, error)
-
-    def _pause_at_a(self) -> None:
-        """A starts each block, so A slows down when one after another fails."""
-        if self.end.side is Side.A:
-            self._pause()
-
-    def _pause(self) -> None:
-        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._failures)
-        self._failures = min(self._failures + 1, 16)
-        end = time.monotonic() + pause_s
-        while not self.stopping() and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, 0.25))

@@ -13,7 +13,8 @@ Departures from the print, all towards less key:
 - phi is at least the exact sampling bound, at the failure probability (eps_sec / 21)^2 that a
   smoothing of eps_sec / 21 in purified distance allows (Tomamichel et al., Nat. Commun. 3:634,
   supplement). gamma of Eq. (5) alone is no valid bound: at no observed error it is 0.
-- v_1 is not above all errors of the test, and phi not above 1/2, where there is no key.
+- v_1 is not above all errors of the test, s_0 + s_1 not above all events, and phi not above
+  1/2, where there is no key.
 - A bit is taken off for the rounding of double precision.
 
 One departure is towards more: a count less its deviation is not taken below 0, which holds for
@@ -44,7 +45,7 @@ class Premises:
     """All that the length is a function of.
 
     ``as_printed`` leaves out the departures that the module's docstring names, but for the
-    limits of v_1 and phi.
+    limits of s_0 + s_1, v_1 and phi.
     """
 
     intensities: Triple
@@ -64,7 +65,7 @@ class Bounds:
 
     s_key_0, s_key_1, s_test_0, s_test_1  vacuum and single-photon events, at least: Eqs (2), (3)
     v_test_1      single-photon errors in the test basis, at most: Eq. (4)
-    ratio, gamma  v_test_1 / s_test_1, and its statistical deviation: Eq. (5)
+    ratio, gamma  v_test_1 / s_test_1, at most 1/2, and its statistical deviation: Eq. (5)
     phi_sampling  the exact sampling bound on the phase error rate
     phi           phase error rate of the single-photon events in the key basis, at most
     secrecy_cost, correctness_cost  the last two terms of Eq. (1), in bits
@@ -102,7 +103,7 @@ def bounds(premises: Premises) -> Bounds:
     s_key_0, s_key_1 = _events(premises, premises.key_counts)
     s_test_0, s_test_1 = _events(premises, premises.test_counts)
     v_test_1 = _single_photon_errors(premises)
-    ratio = v_test_1 / s_test_1 if s_test_1 > 0 else inf
+    ratio = min(HALF, v_test_1 / s_test_1) if s_test_1 > 0 else HALF
     gamma = _gamma(premises.eps_sec, ratio, s_test_1, s_key_1)
     phi_sampling = _phi_sampling(premises.eps_sec, v_test_1, s_test_1, s_key_1)
     phi = min(HALF, ratio + gamma if premises.as_printed else max(ratio + gamma, phi_sampling))
@@ -165,14 +166,19 @@ def _scaled(premises: Premises, counts: Intervals) -> _Scaled:
 
 
 def _events(premises: Premises, counts: Intervals) -> tuple[float, float]:
-    """The least numbers of vacuum and of single-photon events: Eqs (2) and (3), not below 0."""
+    """The least numbers of vacuum and of single-photon events: Eqs (2) and (3), not below 0.
+
+    Nor above the least total: counts that no light gives would have them exceed it.
+    """
     mu1, mu2, mu3 = premises.intensities
     tau_0, tau_1 = _photon_probability(premises, 0), _photon_probability(premises, 1)
     n = _scaled(premises, counts)
-    s_0 = max(0.0, tau_0 * (mu2 * n.minus[2] - mu3 * n.plus[1]) / (mu2 - mu3))
+    total = sum(count.low for count in counts)
+    s_0 = tau_0 * (mu2 * n.minus[2] - mu3 * n.plus[1]) / (mu2 - mu3)
+    s_0 = min(max(0.0, s_0), total)
     multi = (mu2**2 - mu3**2) / mu1**2 * (n.plus[0] - s_0 / tau_0)
     s_1 = tau_1 * mu1 * (n.minus[1] - n.plus[2] - multi) / (mu1 * (mu2 - mu3) - mu2**2 + mu3**2)
-    return s_0, max(0.0, s_1)
+    return s_0, min(max(0.0, s_1), total - s_0)
 
 
 def _single_photon_errors(premises: Premises) -> float:
@@ -184,8 +190,8 @@ def _single_photon_errors(premises: Premises) -> float:
 
 
 def _gamma(a: float, b: float, c: float, d: float) -> float:
-    """gamma(a, b, c, d) of Eq. (5); 0 where it is not defined: phi is 1/2 or the exact bound."""
-    if not 0 < b < 1 or d <= 0:
+    """gamma(a, b, c, d) of Eq. (5); 0 where it is not defined, or no error was seen."""
+    if not 0 < b < 1 or min(c, d) <= 0:
         return 0.0
     inverse = (c + d) / (c * d)
     logarithm = log2(inverse / ((1 - b) * b) * EPSILON_PARTS**2 / a**2)

@@ -1,43 +1,57 @@
 """Random sampling without replacement: from errors seen in a sample to errors outside it."""
 
-from math import exp, inf, lgamma, log
+from dataclasses import dataclass
+from math import exp, lgamma, log
 
-NEGLIGIBLE = 45.0  # terms below e^-45 of the largest do not change a double
+NEGLIGIBLE = 2.0**-60  # of the sum so far: such terms do not change a double
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """How many items a random sample takes, and how many it leaves."""
+
+    inside: int
+    outside: int
 
 
 def errors_outside_max(x: int, k: int, n: int, log_eps: float) -> int:
     """The most errors that can lie outside a sample of ``k`` without ``x`` being too few in it.
 
     Of n + k items, K are errors; a random sample of k holds at most x of them with probability
-    P(K). Returns max {K : P(K) > eps} - x, where ``log_eps`` is the natural logarithm of eps: more
-    errors than that outside the sample have at most the probability eps. Exact but for the
-    rounding of lgamma. Source: the hypergeometric distribution.
+    P(K). Returns max {K : P(K) > eps} - x, where ``log_eps`` is the natural logarithm of eps,
+    below 1/2: more errors than that outside the sample have at most the probability eps. Exact
+    but for the rounding of lgamma. Source: the hypergeometric distribution.
     """
     low, high = min(x, n + k), n + min(x, k)  # P(low) = 1; more than `high` cannot be
     while low < high:
         middle = (low + high + 1) // 2
-        if _log_at_most(x, middle, k, n) > log_eps:
+        if _likelier(x, middle, Sampled(k, n), log_eps):
             low = middle
         else:
             high = middle - 1
     return low - x
 
 
-def _log_at_most(x: int, errors: int, k: int, n: int) -> float:
-    """ln P[a sample of k of n + k items, ``errors`` of them wrong, holds at most x wrong]."""
+def _likelier(x: int, errors: int, sampled: Sampled, log_eps: float) -> bool:
+    """Is P[at most x of ``errors`` wrong items are in the sample] more than eps (below 1/2)?"""
+    k, n = sampled.inside, sampled.outside
     top = min(x, errors, k)
+    if top >= k * errors / (n + k) + 1:
+        return True  # the median of the distribution lies within one of its mean
     if top < errors - n:
-        return -inf
-    # downwards from the largest possible value; each term from the one above it
-    term = _log_choose(errors, top) + _log_choose(n + k - errors, k - top) - _log_choose(n + k, k)
-    largest, terms = term, [term]
-    for j in range(top, max(0, errors - n), -1):
-        term += log(j) + log(n - errors + j) - log(errors - j + 1) - log(k - j + 1)
-        largest = max(largest, term)
-        terms.append(term)
-        if term < largest - NEGLIGIBLE:
+        return False
+    # downwards from the top, where the terms are largest; each from the one above it, over eps
+    log_term = _log_choose(errors, top) + _log_choose(n + k - errors, k - top)
+    log_term -= _log_choose(n + k, k) + log_eps
+    if log_term + log(top + 1) < 0:
+        return False
+    term, total = exp(min(log_term, 1.0)), 0.0
+    for j in range(top, max(0, errors - n) - 1, -1):
+        total += term
+        if total > 1 or term < total * NEGLIGIBLE:
             break
-    return largest + log(sum(exp(t - largest) for t in terms))
+        term *= j / (errors - j + 1) * (n - errors + j) / (k - j + 1)
+    return total > 1
 
 
 def _log_choose(n: int, k: int) -> float:

@@ -13,7 +13,7 @@ from qkd_core.types.ids import BlockId, Side
 @pytest.mark.parametrize("seed", range(4))
 def test_no_pad_is_taken_twice_whenever_the_process_stops(open_site, seed):
     """The store is opened again without being closed, as after a kill."""
-    choice = random.Random(seed)  # noqa: S311  chooses what the test does
+    choice = random.Random(seed)
     taken = []
     store = open_site()
     store.pads.install_preshared(a_preshared_secret())
