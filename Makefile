@@ -30,12 +30,15 @@ $(VENV)/kernels: $(KERNELS) | $(VENV)/installed
 	@rm -rf build/numba-cache; find qkd sim_link -name '*.nb[ic]' -delete
 	@touch $@
 
-# What the tests use of Debian.
-$(VENV)/tools: | $(VENV)/installed
-	@command -v systemd-analyze >/dev/null || { \
+# What the tests use of Debian: program:package.
+TOOLS := systemd-analyze:systemd curl:curl
+$(VENV)/tools: Makefile | $(VENV)/installed
+	@missing=; for tool in $(TOOLS); do \
+	  command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; done; \
+	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
-	  then apt-get update -q && apt-get install -yq --no-install-recommends systemd; \
-	  else echo "the tests need systemd-analyze: install the package systemd"; exit 1; fi; }
+	  then apt-get update -q && apt-get install -yq --no-install-recommends $$missing; \
+	  else echo "the tests need the packages$$missing"; exit 1; fi; fi
 	@touch $@
 
 up: $(VENV)/kernels
