@@ -1,31 +1,17 @@
 """A simulated link as a TOML file: every group of parameters names where its figures come from."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.resources import files
-from math import isfinite
 from pathlib import Path
-from tomllib import TOMLDecodeError, loads
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from qkd_core.errors import ConfigError
 from qkd_core.types.blocks import DecoySettings
+from qkd_core.types.settings_table import SettingsTable, parse
 
 DEFAULT = "direct-25km"
 JITTER_LIMIT = 0.1  # of a period: a click then leaves its slot with probability below 1e-6
-Group = TypeVar("Group")
 
 
-@dataclass(frozen=True, slots=True)
-class Within:
-    """The values that a number may have, both ends included."""
-
-    low: float
-    high: float
-
-
-Probability = Annotated[float, Within(0, 1)]
-Decibel = Annotated[float, Within(0, 100)]
 Triple = tuple[float, float, float]
 
 
@@ -33,11 +19,11 @@ Triple = tuple[float, float, float]
 class Source:
     """Alice's transmitter. ``n_pulses`` is the length of a block."""
 
-    clock_hz: Annotated[float, Within(1e3, 1e11)]
-    intensities: Annotated[Triple, Within(0, 10)]
-    probabilities: Annotated[Triple, Within(0, 1)]
-    p_key_basis: Probability
-    n_pulses: Annotated[int, Within(1, 2**40)]
+    clock_hz: float
+    intensities: Triple
+    probabilities: Triple
+    p_key_basis: float
+    n_pulses: int
     source: str
 
     def __post_init__(self) -> None:
@@ -58,9 +44,9 @@ class Source:
 class Fibre:
     """``connector_db`` is the loss of all connectors and splices together."""
 
-    length_km: Annotated[float, Within(0, 1000)]
-    loss_db_per_km: Annotated[float, Within(0, 10)]
-    connector_db: Decibel
+    length_km: float
+    loss_db_per_km: float
+    connector_db: float
     source: str
 
 
@@ -68,8 +54,8 @@ class Fibre:
 class Receiver:
     """Bob's optics. ``misalignment_error``: a photon in the right basis takes the wrong port."""
 
-    insertion_loss_db: Decibel
-    misalignment_error: Annotated[float, Within(0, 0.5)]
+    insertion_loss_db: float
+    misalignment_error: float
     source: str
 
 
@@ -82,12 +68,12 @@ class Detector:
     an exponential law with ``afterpulse_time_us``. ``jitter_sigma_ps`` is a standard deviation.
     """
 
-    efficiency: Probability
-    dark_probability_per_gate: Annotated[float, Within(0, 0.1)]
-    dead_time_us: Annotated[float, Within(0, 1000)]
-    afterpulse_probability: Annotated[float, Within(0, 0.5)]
-    afterpulse_time_us: Annotated[float, Within(1e-6, 1000)]
-    jitter_sigma_ps: Annotated[float, Within(0, 1e6)]
+    efficiency: float
+    dark_probability_per_gate: float
+    dead_time_us: float
+    afterpulse_probability: float
+    afterpulse_time_us: float
+    jitter_sigma_ps: float
     source: str
 
 
@@ -96,7 +82,7 @@ class Scenario:
     """One link. ``time_scale``: link seconds that pass per second of the wall clock, at most."""
 
     name: str
-    time_scale: Annotated[float, Within(1e-6, 1e6)]
+    time_scale: float
     source: Source
     fibre: Fibre
     receiver: Receiver
@@ -127,58 +113,73 @@ def load(name_or_path: str | Path) -> Scenario:
             text = (files("qkd_sim_link") / "scenarios" / f"{where}.toml").read_text("utf-8")
         else:
             raise ConfigError(f"scenario {where!r}: a .toml file or one of {', '.join(names())}")
-        table = loads(text)
     except OSError as error:
         raise ConfigError(f"scenario {where}: cannot be read ({error.strerror})") from error
-    except (TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"scenario {where}: not TOML: {error}") from error
-    return _group(Scenario, table, where)
+    return _scenario(parse(text, where))
 
 
-def _group(kind: type[Group], table: Mapping[str, Any], where: str) -> Group:
-    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    for key in table:
-        if key not in known:
-            raise ConfigError(f"{where}: unknown key {key!r}; allowed: {', '.join(known)}")
-    for key in known:
-        if key not in table:
-            raise ConfigError(f"{where}: key {key!r} is missing")
-    hints = get_type_hints(kind, include_extras=True)
-    values = {key: _value(hints[key], table[key], f"{where}: {key}") for key in known}
-    try:
-        return kind(**values)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    if get_origin(hint) is Annotated:
-        plain, within = get_args(hint)
-        if plain == Triple:
-            return _triple(within, value, where)
-        return _number(plain, within, value, where)
-    if hint is str:
-        if not isinstance(value, str) or not value.strip():
-            raise ConfigError(f"{where} = {value!r}: must be a text that is not empty")
-        return value
-    if not isinstance(value, dict):
-        raise ConfigError(f"{where} = {value!r}: must be a table")
-    return _group(hint, value, where)
-
-
-def _number(kind: type[int] | type[float], within: Within, value: Any, where: str) -> float:
-    allowed = int if kind is int else (int, float)
-    name = "an integer" if kind is int else "a number"
-    fits = isinstance(value, allowed) and not isinstance(value, bool) and isfinite(value)
-    if not fits or not within.low <= value <= within.high:
-        raise ConfigError(
-            f"{where} = {value!r}: must be {name} from {within.low:g} to {within.high:g}"
+def _scenario(top: SettingsTable) -> Scenario:
+    with top.checks():
+        scenario = Scenario(
+            name=top.text("name"),
+            time_scale=top.number("time_scale", 1e-6, 1e6),
+            source=_source(top.table("source")),
+            fibre=_fibre(top.table("fibre")),
+            receiver=_receiver(top.table("receiver")),
+            detector=_detector(top.table("detector")),
         )
-    return kind(value)
+    top.finish()
+    return scenario
 
 
-def _triple(within: Within, value: Any, where: str) -> Triple:
-    if not isinstance(value, list) or len(value) != len(get_args(Triple)):
-        raise ConfigError(f"{where} = {value!r}: must be a list of three numbers")
-    first, second, third = (_number(float, within, item, where) for item in value)
-    return first, second, third
+def _source(table: SettingsTable) -> Source:
+    mu1, mu2, mu3 = table.numbers("intensities", 3, 0, 10)
+    p1, p2, p3 = table.numbers("probabilities", 3, 0, 1)
+    with table.checks():
+        source = Source(
+            clock_hz=table.number("clock_hz", 1e3, 1e11),
+            intensities=(mu1, mu2, mu3),
+            probabilities=(p1, p2, p3),
+            p_key_basis=table.number("p_key_basis", 0, 1),
+            n_pulses=table.integer("n_pulses", 1, 2**40),
+            source=table.text("source"),
+        )
+    table.finish()
+    return source
+
+
+def _fibre(table: SettingsTable) -> Fibre:
+    fibre = Fibre(
+        length_km=table.number("length_km", 0, 1000),
+        loss_db_per_km=table.number("loss_db_per_km", 0, 10),
+        connector_db=table.number("connector_db", 0, 100),
+        source=table.text("source"),
+    )
+    table.finish()
+    return fibre
+
+
+def _receiver(table: SettingsTable) -> Receiver:
+    receiver = Receiver(
+        insertion_loss_db=table.number("insertion_loss_db", 0, 100),
+        misalignment_error=table.number("misalignment_error", 0, 0.5),
+        source=table.text("source"),
+    )
+    table.finish()
+    return receiver
+
+
+def _detector(table: SettingsTable) -> Detector:
+    detector = Detector(
+        efficiency=table.number("efficiency", 0, 1),
+        dark_probability_per_gate=table.number("dark_probability_per_gate", 0, 0.1),
+        dead_time_us=table.number("dead_time_us", 0, 1000),
+        afterpulse_probability=table.number("afterpulse_probability", 0, 0.5),
+        afterpulse_time_us=table.number("afterpulse_time_us", 1e-6, 1000),
+        jitter_sigma_ps=table.number("jitter_sigma_ps", 0, 1e6),
+        source=table.text("source"),
+    )
+    table.finish()
+    return detector

@@ -121,13 +121,16 @@ class SettingsTable:
         except ConfigError as error:
             if str(error).startswith(self.file):
                 raise
-            raise ConfigError(f"{self.file}: {self._prefix.rstrip('.')}: {error}") from error
+            where = f"{self._prefix.rstrip('.')}: " if self._prefix else ""
+            raise ConfigError(f"{self.file}: {where}{error}") from error
 
     def _value(self, key: str, default: T, allowed: Callable[[Any], bool], said: str) -> T:
         self._read.add(key)
         if key not in self._data:
             if default is _REQUIRED:
-                raise ConfigError(f"{self.file}: {self._prefix}{key} is missing: {said}")
+                close = get_close_matches(key, self._data, n=1)
+                hint = f" (is {close[0]} meant?)" if close else ""
+                raise ConfigError(f"{self.file}: {self._prefix}{key} is missing: {said}{hint}")
             return default
         value: T = self._data[key]
         if not allowed(value):
