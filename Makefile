@@ -27,7 +27,7 @@ $(VENV)/installed: pyproject.toml
 # A cached caller does not notice an edit of its callee in another file: start afresh then.
 KERNELS := $(shell find qkd/qkd_core/kernels sim_link/qkd_sim_link/sampling -name '*.py' 2>/dev/null)
 $(VENV)/kernels: $(KERNELS) | $(VENV)/installed
-	@rm -rf build/numba-cache; find qkd sim_link -name '*.nb[ic]' -delete
+	@rm -rf build/numba-cache $(STATE)/numba-cache; find qkd sim_link -name '*.nb[ic]' -delete
 	@touch $@
 
 # What the tests use of Debian: program:package.

@@ -20,6 +20,7 @@ from keyferry.jobs import Jobs
 from keyferry.peer import PeerSession
 from keyferry.refresh_peer import HttpRefreshPeer
 from keyferry.refreshing import Refreshing, RefreshSite
+from keyferry.store.connection import check_private
 from keyferry.store.sealing import new_root_key
 from keyferry.store.sqlite import Store, open_store
 from qkd_api.refresh import refresh
@@ -94,7 +95,7 @@ def _end(site: SiteSettings, terms: LinkTerms, store: Store) -> LinkEnd:
             device=SimulatedAlice(device.socket, device.credential, timeout_s=device.timeout_s),
             blocks=store.blocks,
             pads=store.pads,
-            model=site.link.model,
+            configured=site.link.model,
         )
     return BobEnd(
         terms=terms,
@@ -132,7 +133,12 @@ def take_preshared_secret(file: Path, store: Store) -> None:
         return
     except OSError as error:
         raise ConfigError(f"link.preshared_secret = {file}: {error.strerror}") from error
-    store.pads.install_preshared(secret)
+    check_private(file)
+    try:
+        store.pads.install_preshared(secret)
+    except ConfigError as error:  # the link goes on with the secret that it has
+        log.error("link.preshared_secret = %s is not taken: %s", file, error)
+        return
     with file.open("r+b") as handle:  # journaling and flash may keep copies: see the README
         handle.write(bytes(len(secret)))
         handle.flush()

@@ -238,12 +238,17 @@ def _make_reader(client: hvac.Client, mount: str, prefix: str) -> str:
                 f"{mount}/data/{prefix}/*": {"capabilities": ["read"]},
                 f"{mount}/metadata/{prefix}/*": {"capabilities": ["read", "list"]},
                 "qkd/*": {"capabilities": ["read", "list"]},
+                "auth/token/renew-self": {"capabilities": ["update"]},
             }
         },
     )
     client.sys.tune_auth_method("token", max_lease_ttl=f"{READER_PERIOD_S}s")  # else 32 days
     answer = client.auth.token.create_orphan(
-        policies=[READER], period=f"{READER_PERIOD_S}s", renewable=True, display_name=READER
+        policies=[READER],
+        no_default_policy=True,
+        period=f"{READER_PERIOD_S}s",
+        renewable=True,
+        display_name=READER,
     )
     return str(answer["auth"]["client_token"])
 

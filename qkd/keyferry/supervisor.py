@@ -42,6 +42,7 @@ class _Running:
     part: Part
     process: subprocess.Popen[bytes]
     started: float
+    starts: int = 1
     failures: int = 0
     again_at: float | None = None
 
@@ -65,6 +66,7 @@ class Supervisor:
             if entry.again_at is not None:
                 if now >= entry.again_at:
                     entry.process, entry.started = spawn(entry.part), now
+                    entry.starts += 1
                     entry.again_at = None
                 continue
             code = entry.process.poll()
@@ -72,8 +74,8 @@ class Supervisor:
                 self._died(entry, code, now)
 
     def _died(self, entry: _Running, code: int, now: float) -> None:
-        if code == BAD_SETTING:
-            raise ConfigError(f"{entry.part.name} cannot start as it is configured")
+        if code == BAD_SETTING and entry.starts == 1:  # later it may be a port that is taken
+            raise ConfigError(f"{entry.part.name} cannot start: {last_words(entry.part)}")
         if code == POOL_EXHAUSTED:
             log.critical("%s stopped: the link needs a rekey", entry.part.name)
             entry.again_at = float("inf")
@@ -97,6 +99,15 @@ class Supervisor:
                 entry.process.kill()
                 entry.process.wait()
         self._running.clear()
+
+
+def last_words(part: Part) -> str:
+    """The last line that the part wrote, for who does not want to look for its log."""
+    if part.log_file is None:
+        return "see above"
+    lines = part.log_file.read_text(errors="replace").splitlines()
+    said = next((line for line in reversed(lines) if line.strip()), "no word")
+    return f"{said.removeprefix('keyferry: ')} ({part.log_file})"
 
 
 def spawn(part: Part) -> subprocess.Popen[bytes]:

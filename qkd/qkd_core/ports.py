@@ -181,7 +181,7 @@ class AllocationStore(Protocol):
         """
 
     def hold(self, request: KeyRequest, expires_at: float) -> tuple[Allocation, ...]:
-        """As `deliver`, but the bytes stay here, sealed under their key IDs, until `take_held`."""
+        """As `deliver`, but the bytes stay here, sealed under their key IDs, until `drop_held`."""
 
     def allocation(self, key_id: KeyId) -> Allocation | None:
         """What this site knows of the key ID, delivered or not."""

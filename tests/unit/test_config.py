@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.config import load
+from keyferry.pki import Authority
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import Provenance, Side
 
@@ -58,9 +59,9 @@ WRONG = [
     ('"127.0.0.1:9460"', '"127.0.0.1:99999"', "api.metrics = '127.0.0.1:99999': the port must"),
     ('"127.0.0.1:9460"', '"here"', "api.metrics = 'here': must be a text that matches"),
     ('["device"]', '["device", "dice"]', "must be a list of device, simulated, replayed, vendor"),
-    ("[0.5, 0.15, 0.001]", "[0.5, 0.15]", "link.pulses.intensities = [0.5, 0.15]: must be 3"),
-    ("[0.5, 0.15, 0.001]", "[0.1, 0.15, 0.001]", "link.pulses: intensities (0.1, 0.15, 0.001)"),
-    ("[0.55, 0.3, 0.15]", "[0.55, 0.3, 0.2]", "link.pulses: probabilities (0.55, 0.3, 0.2)"),
+    ("[0.35, 0.09, 0.0002]", "[0.5, 0.15]", "link.pulses.intensities = [0.5, 0.15]: must be 3"),
+    ("[0.35, 0.09, 0.0002]", "[0.1, 0.15, 0.001]", "link.pulses: intensities (0.1, 0.15, 0.001)"),
+    ("[0.06, 0.66, 0.28]", "[0.55, 0.3, 0.2]", "link.pulses: probabilities (0.55, 0.3, 0.2)"),
     ('driver = "simulated"', 'driver = "laser"', "link.device.driver = 'laser': must be one of"),
     ('"https://kme-b.', '"http://kme-b.', "link.peer_url = 'http://kme-b.example:8443': must"),
     ('cert = "tls/kme-a.pem"', 'cert = "gone.pem"', "must be a file that exists"),
@@ -110,7 +111,39 @@ def test_every_command_refuses_a_wrong_site_file_before_it_starts_anything(site_
     assert set(site_file.parent.rglob("*")) == before
 
 
-def test_check_reports_what_a_site_would_run_with(site_file):
+@pytest.fixture
+def certified(site_file: Path) -> Path:
+    """The site file with certificates that can be used."""
+    tls = site_file.parent / "tls"
+    shutil.rmtree(tls)
+    authority = Authority.create(tls, "a test authority")
+    authority.issue(tls, "kme-a", uri="urn:keyferry:kme:kme-a", server=True, client=True)
+    return site_file
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("n_pulses = 1000000000", "n_pulses = 1000000", "link.pulses and link.model give no key"),
+        ('ca = "tls/ca.pem"', 'ca = "site.toml"', "tls: cannot be used"),
+    ],
+)
+def test_check_refuses_what_could_never_give_key(certified, old, new, said):
+    edited(certified, old, new)
+    done = subprocess.run(
+        [sys.executable, "-m", "keyferry", "check", str(certified)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_check_reports_what_a_site_would_run_with(certified):
+    site_file = certified
     done = subprocess.run(
         [sys.executable, "-m", "keyferry", "check", str(site_file)],
         capture_output=True,
@@ -120,3 +153,4 @@ def test_check_reports_what_a_site_would_run_with(site_file):
     )
     assert "kme-a, side A of link fibre-ab" in done.stdout
     assert "one block in 100 on a healthy link" in done.stdout
+    assert re.search(r"1 s each, \d{5} secret bits", done.stdout)

@@ -52,17 +52,36 @@ def test_a_killed_part_is_started_again(supervisor):
     until(again)
 
 
-def test_a_part_with_a_wrong_setting_stops_everything(supervisor):
-    supervisor.start(Part(name="api", command=python(f"raise SystemExit({BAD_SETTING})")))
+def test_a_part_with_a_wrong_setting_stops_everything_and_says_why(supervisor, tmp_path):
+    code = f"print('keyferry: port 1 is taken', flush=True); raise SystemExit({BAD_SETTING})"
+    log = tmp_path / "api.log"
+    supervisor.start(Part(name="api", command=python(code), log_file=log))
 
     def refused() -> bool:
         try:
             supervisor.watch()
         except ConfigError as error:
-            return "api cannot start as it is configured" in str(error)
+            return str(error) == f"api cannot start: port 1 is taken ({log})"
         return False
 
     until(refused)
+
+
+def test_a_part_that_ran_once_is_tried_again_even_if_its_port_was_taken_meanwhile(
+    supervisor, tmp_path
+):
+    runs = tmp_path / "runs"
+    code = (
+        f"f = open({str(runs)!r}, 'a+'); f.seek(0); n = len(f.read()); f.write('x'); f.close();"
+        f"raise SystemExit({{0: 1, 1: {BAD_SETTING}}}.get(n, 0))"
+    )
+    supervisor.start(Part(name="api", command=python(code)))
+
+    def third() -> bool:
+        supervisor.watch()
+        return runs.exists() and len(runs.read_text()) >= 3
+
+    until(third)
 
 
 def test_an_engine_without_pads_is_not_started_again(supervisor, tmp_path):

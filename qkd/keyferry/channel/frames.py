@@ -23,6 +23,7 @@ BODY_LIMIT = 64 << 20
 HEADER = Struct(">4sBBQQI")
 NAMES = Struct(">BQIBQI")
 NO_LANE = 255
+NUMBER_LIMIT = 1 << 62  # so that every number fits into the store
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Header:
             raise ChannelError(f"the peer speaks something else: magic {magic!r}, not {MAGIC!r}")
         if flags not in (0, TAGGED, TAGGED | WITH_TRANSCRIPT):
             raise ChannelError(f"frame flags {flags} are unknown")
+        if max(block, settled) >= NUMBER_LIMIT:
+            raise ChannelError(f"a block number of {NUMBER_LIMIT} or more")
         if n_body > BODY_LIMIT:
             raise ChannelError(f"a body of {n_body} bytes, the limit is {BODY_LIMIT}")
         try:
@@ -78,6 +81,8 @@ class Trailer(NamedTuple):
     def decode(cls, data: bytes, sender: Side) -> "Trailer":
         """``sender``: who the connection says it comes from. Raises ChannelError."""
         lane, segment, index, *acknowledged = NAMES.unpack(data[: NAMES.size])
+        if max(segment, acknowledged[1]) >= NUMBER_LIMIT:
+            raise ChannelError(f"a segment number of {NUMBER_LIMIT} or more")
         try:
             name = PadName(sender, Lane(lane), BlockId(segment), index)
             verified = None

@@ -17,6 +17,7 @@ from qkd_core.types.ids import KmeId, Side
 
 KEEPALIVE_IDLE_S = 5
 UNACKNOWLEDGED_MS = 15_000
+HANDSHAKE_S = 5.0  # for each step of it; somebody else may be waiting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +29,14 @@ class ChannelIdentity:
     key: Path
     peer_kme: KmeId
 
-    def context(self, purpose: ssl.Purpose) -> ssl.SSLContext:
-        """TLS 1.3 only, the peer's certificate required. Raises ConfigError on unusable files."""
-        context = ssl.create_default_context(purpose)
+    def context(self, *, server: bool) -> ssl.SSLContext:
+        """TLS 1.3 only, a certificate of our own authority required; no other one is trusted.
+
+        Raises ConfigError on unusable files.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False  # the KME's URI name is checked instead, see require_peer
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_REQUIRED
         try:
@@ -99,7 +105,7 @@ class Listener:
     def __init__(self, host: str, port: int, identity: ChannelIdentity) -> None:
         """Raises ConfigError when the port is taken."""
         self._identity = identity
-        self._context = identity.context(ssl.Purpose.CLIENT_AUTH)
+        self._context = identity.context(server=True)
         try:
             self._socket = socket.create_server((host, port), backlog=4)
         except OSError as error:
@@ -115,7 +121,7 @@ class Listener:
             self._socket.settimeout(timeout_s)
             plain, _ = self._socket.accept()
             with closed_on_error(plain):
-                tuned(plain, timeout_s)
+                tuned(plain, HANDSHAKE_S)
                 connection = self._context.wrap_socket(plain, server_side=True)
                 require_peer(connection, self._identity.peer_kme)
         return Transport(connection, Side.A)
@@ -126,12 +132,11 @@ class Listener:
 
 def connect(host: str, port: int, identity: ChannelIdentity, timeout_s: float) -> Transport:
     """Site A's end. Raises ChannelError while the peer's engine is away."""
-    context = identity.context(ssl.Purpose.SERVER_AUTH)
-    context.check_hostname = False  # the KME's URI name is checked instead, see require_peer
+    context = identity.context(server=False)
     with channel_errors("connecting"):
         plain = socket.create_connection((host, port), timeout_s)
         with closed_on_error(plain):
-            tuned(plain, timeout_s)
+            tuned(plain, HANDSHAKE_S)
             connection = context.wrap_socket(plain)
             require_peer(connection, identity.peer_kme)
     return Transport(connection, Side.B)

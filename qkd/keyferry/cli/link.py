@@ -29,7 +29,9 @@ def sim_link(  # noqa: PLR0913  one parameter per option
     time_scale: float | None,
     seed: int | None,
 ) -> None:
-    """Simulate the fibre and both devices of SCENARIO, a name or a .toml file.
+    """Simulate a link: the fibre and both devices.
+
+    SCENARIO is a name or a .toml file.
 
     \b
     Example:

@@ -3,8 +3,12 @@
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from keyferry.config import SiteSettings
 
 SITE = click.argument("site", type=click.Path(dir_okay=False, path_type=Path))
 
@@ -12,7 +16,10 @@ SITE = click.argument("site", type=click.Path(dir_okay=False, path_type=Path))
 @click.command()
 @SITE
 def check(site: Path) -> None:
-    """Read SITE and report what this KME would run with; start nothing.
+    """Report what SITE would run with; start nothing.
+
+    Reads the site file and its certificates, and plans a block: settings that could never give
+    key are refused.
 
     \b
     Example:
@@ -22,13 +29,18 @@ def check(site: Path) -> None:
 
     settings = load(site)
     link, pulses = settings.link, settings.link.pulses
+    require_usable(settings)
+    n_secret = expected_key(settings)
     lines = {
         "KME": f"{settings.kme_id}, side {settings.side.value.upper()} of link {link.link_id}",
         "peer": f"{link.peer_kme} at {link.peer_url}",
         "accepts": ", ".join(sorted(settings.accept_provenance)),
         "security": f"eps_sec {settings.security.eps_sec:g}, eps_cor {settings.security.eps_cor:g}",
         "aborts": f"one block in {1 / settings.security.abort_rate:.0f} on a healthy link",
-        "blocks": f"{pulses.n_pulses:g} pulses, {pulses.n_pulses / pulses.clock_hz:g} s each",
+        "blocks": (
+            f"{pulses.n_pulses:g} pulses, {pulses.n_pulses / pulses.clock_hz:g} s each,"
+            f" {n_secret} secret bits if the link is as the model says"
+        ),
         "SAEs": ", ".join(sorted(settings.saes)) or "none",
         "policies": ", ".join(entry.policy.name for entry in settings.policies) or "none",
     }
@@ -39,7 +51,9 @@ def check(site: Path) -> None:
 @click.command()
 @SITE
 def kme(site: Path) -> None:
-    """Run the engine, the API and the jobs of SITE, and start again what dies.
+    """Run a whole site: engine, API and jobs.
+
+    What dies is started again; when this process ends, so do they.
 
     \b
     Example:
@@ -61,7 +75,7 @@ def kme(site: Path) -> None:
 @click.command()
 @SITE
 def engine(site: Path) -> None:
-    """Run the engine of SITE alone: detections in, blocks out."""
+    """Run the engine of SITE alone."""
     from keyferry.config import load
 
     settings = load(site)
@@ -96,7 +110,10 @@ def api(site: Path) -> None:
 @click.command()
 @SITE
 def jobs(site: Path) -> None:
-    """Run the refresh and expiry jobs of SITE alone; a second one stands by."""
+    """Run the jobs of SITE alone.
+
+    They refresh and expire keys; a second process stands by.
+    """
     from threading import Event
 
     from keyferry.bootstrap import run_jobs
@@ -110,11 +127,54 @@ def jobs(site: Path) -> None:
 
 @click.command()
 def warm() -> None:
-    """Compile the kernels into numba's cache, so that no block waits for it."""
+    """Compile the kernels, so that no block waits for it."""
     from keyferry.warmup import warm_kernels
 
     for done, total, module in warm_kernels():
         click.echo(f"[{done}/{total}] {module}")
+
+
+def require_usable(settings: "SiteSettings") -> None:
+    """Raises ConfigError for a certificate, key or root key that could not be used."""
+    import ssl
+
+    from keyferry.store.sealing import read_root_key
+    from qkd_core.errors import ConfigError
+
+    tls = settings.tls
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls.cert, tls.key, password=lambda: "")
+        context.load_verify_locations(tls.ca)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{settings.file}: tls: cannot be used: {error}") from error
+    if settings.root_key.exists():
+        read_root_key(settings.root_key)
+
+
+def expected_key(settings: "SiteSettings") -> int:
+    """The secret bits of a block on a link like the file's model. Raises ConfigError at none."""
+    from qkd_core.errors import ConfigError, PlanRefused
+    from qkd_core.proofs.plan import PlanRequest, Terms, plan_block
+    from qkd_core.types.ids import BlockId, Provenance
+
+    link = settings.link
+    terms = Terms(
+        link_id=link.link_id,
+        settings=link.pulses,
+        policy=settings.security,
+        segment_pads=0,
+        config_digest="",
+    )
+    request = PlanRequest(
+        terms=terms, model=link.model, block_id=BlockId(1), provenance=Provenance.DEVICE
+    )
+    try:
+        return plan_block(request).n_secret
+    except PlanRefused as error:
+        raise ConfigError(
+            f"{settings.file}: link.pulses and link.model give no key: {error}"
+        ) from error
 
 
 def use_kernel_cache(state_dir: Path) -> None:

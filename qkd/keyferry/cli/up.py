@@ -41,7 +41,8 @@ def up(*, state: Path, scenario: str, once: bool, as_json: bool) -> None:
     if as_json and not once:
         raise ConfigError("--json: goes with --once")
     console = Console(stderr=once)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end the contexts below
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # all end the contexts below
+        signal.signal(number, signal.default_int_handler)
     with claimed(state) as directory, running(directory, scenario, console.print) as sites:
         if not once:
             with contextlib.suppress(KeyboardInterrupt):

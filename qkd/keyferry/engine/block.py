@@ -6,7 +6,7 @@ The straight line of each side: plan, pulses, distillation, *pending*, confirmat
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from keyferry.channel.conversation import Conversation
@@ -80,16 +80,17 @@ class PadRefill:
 
 @dataclass(slots=True, kw_only=True)
 class AliceEnd:
-    """The side that plans and prepares. ``model`` learns from each block for the next ones."""
+    """The side that plans and prepares. ``configured``: the model before any block is seen."""
 
     terms: LinkTerms
     device: AliceDevice
     blocks: BlockStore
     pads: PadStore
-    model: LinkModel
+    configured: LinkModel
     refill: PadRefill = PadRefill()
     entropy: Callable[[int], bytes] = os.urandom
     side: Side = Side.A
+    _learned: LinkModel | None = None
 
     def run_block(self, talk: Conversation, block_id: BlockId) -> DistilledBlock:
         plan = self._plan(block_id)
@@ -109,21 +110,29 @@ class AliceEnd:
 
     def _learn(self, tallies: Tallies) -> None:
         """For the blocks to come, also from one that is dropped; never for the block itself."""
-        self.model = learn(self.model, tallies, self.terms.settings)
+        self._learned = learn(self._learned or self.configured, tallies, self.terms.settings)
 
     def _plan(self, block_id: BlockId) -> BlockPlan:
-        """Raises PlanRefused when no key can be had, ProvenanceRefused."""
+        """Raises PlanRefused when no key can be had, ProvenanceRefused.
+
+        A link that was dark has taught a model that promises no key. The next block is then
+        planned as if nothing had been learned: it is dropped while the link stays dark, and
+        gives key when the light is back.
+        """
         provenance = self.device.provenance
         self.terms.require(provenance)
         short = any(self.pads.remaining(side, Lane.POOL) < self.refill.enough for side in Side)
-        return plan_block(
-            PlanRequest(
-                terms=self.terms.planning(self.refill.pads_per_block if short else 0),
-                model=self.model,
-                block_id=block_id,
-                provenance=provenance,
-            )
+        request = PlanRequest(
+            terms=self.terms.planning(self.refill.pads_per_block if short else 0),
+            model=self._learned or self.configured,
+            block_id=block_id,
+            provenance=provenance,
         )
+        try:
+            return plan_block(request)
+        except PlanRefused:
+            self._learned = None
+            return plan_block(replace(request, model=self.configured))
 
 
 @dataclass(slots=True, kw_only=True)

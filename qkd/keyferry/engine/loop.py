@@ -67,10 +67,10 @@ class Engine:
         """Until told to stop. Raises AuthenticationPoolExhausted: the link then needs a rekey.
 
         A peer that starts again is met within a second; blocks that fail one after another come
-        more and more slowly.
+        more and more slowly, since each costs pads and none refills the pool.
         """
         reconnecting = Pause(0.1, 1.0, self.stopping)
-        failing = Pause(0.25, 30.0, self.stopping)
+        failing = Pause(0.25, 300.0, self.stopping)
         while not self.stopping():
             try:
                 transport = self.connect()

@@ -96,6 +96,6 @@ def _in_turn(talk: Conversation, side: Side, kind: MessageKind, body: bytes) -> 
 
 
 def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 62:
         raise TypeError(f"{value!r} is no block number")
     return value

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import random
 import secrets
 import socket
 import tempfile
@@ -20,6 +21,8 @@ from qkd_core.types.ids import KmeId, SaeId, Side
 SAES = {SaeId("sae-a"): Side.A, SaeId("sae-b"): Side.B, SaeId("sae-c"): Side.B}
 KMES = {Side.A: KmeId("kme-a"), Side.B: KmeId("kme-b")}
 HOST = "127.0.0.1"
+LOCK = "keyferry-up.lock"
+FIRST_PORT, LAST_PORT = 20_000, 32_000  # no outgoing connection is given one of these
 SOCKET_PATH_LIMIT = 100  # bytes; the kernel takes 107
 
 
@@ -116,11 +119,16 @@ class StateDirectory:
 
 @contextmanager
 def claimed(root: Path) -> Iterator[StateDirectory]:
-    """The directory, made private, for one ``keyferry up`` at a time. Raises ConfigError."""
+    """The directory, made private, for one ``keyferry up`` at a time.
+
+    Raises ConfigError, also for a directory that holds something else.
+    """
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(root.iterdir()) and not (root / LOCK).exists():
+            raise ConfigError(f"--state {root}: holds something else; name a new directory")
         root.chmod(0o700)
-        lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(root / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise ConfigError(f"--state {root}: cannot be written: {error.strerror}") from error
     try:
@@ -221,12 +229,13 @@ def chosen_ports(state: StateDirectory) -> Ports:
 
 
 def _free_port(held: ExitStack, wanted: int) -> int:
-    for port in (wanted, 0):
+    others = random.SystemRandom().sample(range(FIRST_PORT, LAST_PORT), 200)
+    for port in filter(None, (wanted, *others)):
         listener = held.enter_context(socket.socket())
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((HOST, port))
         except OSError:
             continue
-        return int(listener.getsockname()[1])
-    raise ConfigError(f"no free port on {HOST}")
+        return port
+    raise ConfigError(f"no free port on {HOST} from {FIRST_PORT} to {LAST_PORT}")

@@ -6,20 +6,17 @@ from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Any
 
-import hvac
-
 from keyferry.audit.verify import verify
 from keyferry.config import STORE_FILE
-from keyferry.openbao import OpenBaoFiles
-from keyferry.up.layout import HOST, Ports, StateDirectory
+from keyferry.up.delivered import agreed
+from keyferry.up.layout import HOST, StateDirectory
 from keyferry.up.observe import SiteView, observe
 from keyferry.up.run import RunningSites
-from keyferry.up.site_files import KV_MOUNT, KV_PREFIX, POLICY
+from keyferry.up.site_files import POLICY
 from qkd_client.etsi014 import Etsi014Client
 from qkd_client.wire import KmeError
 from qkd_core.errors import QkdError
 from qkd_core.types.ids import Side
-from qkd_kms_adapters.vault_session import connect, our_errors
 
 BLOCKS_WANTED = 3
 DEADLINE_S = 110.0
@@ -44,7 +41,9 @@ class Watch:
             if result := ready():
                 return result
             if time.monotonic() > self.deadline:
-                raise OnceFailed(f"{what}: not within {DEADLINE_S:g} s")
+                raise OnceFailed(
+                    f"{what}: not within {DEADLINE_S:g} s; logs in {self.sites.state.logs}"
+                )
             time.sleep(POLL_S)
 
 
@@ -112,9 +111,11 @@ def _client(sites: RunningSites, sae: str, side: Side) -> Etsi014Client:
 
 
 def _delivery(sites: RunningSites) -> dict[str, Any] | None:
-    """The newest generation in both servers, once it is agreed at both."""
-    a, b = (_read(sites.state, sites.ports, side) for side in Side)
+    """The newest generation in both servers, once this start has brought one to both."""
+    a, b = (agreed(sites.state, sites.ports, side) for side in Side)
     if a is None or b is None or a["generation"] != b["generation"]:
+        return None
+    if int(a["generation"]) <= sites.generation_before:
         return None
     return {
         "policy": POLICY,
@@ -123,25 +124,6 @@ def _delivery(sites: RunningSites) -> dict[str, Any] | None:
         "generation_b": int(b["generation"]),
         "equal": compare_digest(a["key"], b["key"]) and a["key_id"] == b["key_id"],
     }
-
-
-def _read(state: StateDirectory, ports: Ports, side: Side) -> dict[str, str] | None:
-    """The policy's secret as the read-only token sees it; None before the first one is agreed."""
-    url = f"https://{HOST}:{ports.site(side).openbao}"
-    client = connect(url, state.pki / "ca.pem", timeout_s=10.0)
-    client.token = OpenBaoFiles(state.site(side).openbao).reader_token.read_text("ascii").strip()
-    path = f"{KV_PREFIX}/{POLICY}"
-    with our_errors(f"OpenBao of site {side.value.upper()}"):
-        try:
-            kv = client.secrets.kv.v2
-            answer = kv.read_secret_version(
-                path=path, mount_point=KV_MOUNT, raise_on_deleted_version=True
-            )
-        except hvac.exceptions.InvalidPath:
-            return None
-    data: dict[str, str] = answer["data"]["data"]
-    agreed = (answer["data"]["metadata"].get("custom_metadata") or {}).get("agreed_generation")
-    return data if agreed == data["generation"] else None
 
 
 def _audit(state: StateDirectory) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,20 +13,46 @@ from keyferry.up.observe import SiteView, observe
 from keyferry.up.run import RunningSites
 from qkd_core.types.ids import Side
 
-REFRESH_S = 0.5
+REFRESH_S, LINES_S = 0.5, 30.0
 
 
 def show(sites: RunningSites, console: Console) -> None:
     """A live table until interrupted. Raises ConfigError when a part can never start."""
+    seen: set[Side] = set()
+    if not console.is_terminal:
+        print_lines(sites, console, seen)
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            sites.supervisor.watch()
-            live.update(picture(sites, {side: observe(sites.ports, side) for side in Side}))
+            live.update(picture(sites, observed(sites, seen), seen))
             live.refresh()
             time.sleep(REFRESH_S)
 
 
-def picture(sites: RunningSites, views: dict[Side, SiteView | None]) -> Group:
+def print_lines(sites: RunningSites, console: Console, seen: set[Side]) -> NoReturn:
+    """For a log file: a line each half minute instead of a table."""
+    while True:
+        for side, view in observed(sites, seen).items():
+            cells = (f"{name} {cell(view, side)}" for name, cell in ROWS.items()) if view else ()
+            console.print(f"{KMES[side]}: {', '.join(cells) or silence(side, seen)}")
+        end = time.monotonic() + LINES_S
+        while time.monotonic() < end:
+            sites.supervisor.watch()
+            time.sleep(REFRESH_S)
+
+
+def observed(sites: RunningSites, seen: set[Side]) -> dict[Side, SiteView | None]:
+    """Look at both sites; ``seen`` collects those that ever answered."""
+    sites.supervisor.watch()
+    views = {side: observe(sites.ports, side) for side in Side}
+    seen |= {side for side, view in views.items() if view}
+    return views
+
+
+def silence(side: Side, seen: set[Side]) -> str:
+    return "no answer" if side in seen else "starting"
+
+
+def picture(sites: RunningSites, views: dict[Side, SiteView | None], seen: set[Side]) -> Group:
     """The table of both sites, the link's rate, and where to go on."""
     table = Table(title="Keyferry: two sites, one simulated link", title_justify="left")
     table.add_column("")
@@ -34,7 +61,10 @@ def picture(sites: RunningSites, views: dict[Side, SiteView | None]) -> Group:
     for name, cell in ROWS.items():
         table.add_row(
             name,
-            *("starting" if view is None else cell(view, side) for side, view in views.items()),
+            *(
+                silence(side, seen) if view is None else cell(view, side)
+                for side, view in views.items()
+            ),
         )
     return Group(
         table,
@@ -48,12 +78,14 @@ def picture(sites: RunningSites, views: dict[Side, SiteView | None]) -> Group:
 def rate_line(sites: RunningSites, view: SiteView | None) -> str:
     """Key rates, with the time scale beside them: link seconds are not wall seconds."""
     scale = f"time scale {sites.scenario.time_scale:g}"
-    if view is None or not view.link_s:
+    if view is None:
+        return f"link {sites.scenario.name}, {scale}"
+    if not view.link_s:
         return f"link {sites.scenario.name}, {scale}: no block yet"
     per_link = view.secret_bits / view.link_s
     return (
         f"link {sites.scenario.name}, {scale}: {per_link / 1e3:,.1f} kbit secret key"
-        " per second of link time"
+        " per second of link time of stored blocks"
     )
 
 

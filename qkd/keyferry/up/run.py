@@ -1,7 +1,9 @@
 """The processes of ``keyferry up``, started in order and looked after."""
 
+import contextlib
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ from typing import Any
 
 from keyferry import openbao
 from keyferry.supervisor import Part, Supervisor, keyferry_command, spawn
+from keyferry.up.delivered import newest_generation
 from keyferry.up.layout import (
     HOST,
     KMES,
@@ -43,6 +46,7 @@ class RunningSites:
     scenario: Scenario
     supervisor: Supervisor
     started: float  # monotonic, when the engines were started
+    generation_before: int  # the newest one in the OpenBao servers at that moment
 
 
 @contextmanager
@@ -53,6 +57,7 @@ def running(state: StateDirectory, source: str, report: Report) -> Iterator[Runn
     """
     scenario = load(source)
     os.environ["NUMBA_CACHE_DIR"] = str(state.numba_cache)  # for every child
+    state.endpoints.unlink(missing_ok=True)  # of a start that was killed
     report("certificates and secrets")
     furnish(state)
     ports = chosen_ports(state)
@@ -63,10 +68,12 @@ def running(state: StateDirectory, source: str, report: Report) -> Iterator[Runn
             _start_openbao(state, ports, supervisor)
             _warm(state, supervisor, report)
             _set_up_openbao(state, ports, report)
+            generation_before = newest_generation(state, ports)
             started = time.monotonic()
             report("link, engines, key management entities")
             for part in _own_parts(state, sockets, source):
                 supervisor.start(part)
+            _wait_for_apis(ports, supervisor)
             write_endpoints(state, endpoints(state, ports))
             yield RunningSites(
                 state=state,
@@ -74,6 +81,7 @@ def running(state: StateDirectory, source: str, report: Report) -> Iterator[Runn
                 scenario=scenario,
                 supervisor=supervisor,
                 started=started,
+                generation_before=generation_before,
             )
         finally:
             state.endpoints.unlink(missing_ok=True)
@@ -120,6 +128,17 @@ def _set_up_openbao(state: StateDirectory, ports: Ports, report: Report) -> None
     with ThreadPoolExecutor(len(Side)) as pool:
         for done in [pool.submit(set_up, side) for side in Side]:
             done.result()
+
+
+def _wait_for_apis(ports: Ports, supervisor: Supervisor) -> None:
+    """Until both sites take connections. Raises ConfigError when a part can never start."""
+    waiting = {ports.site(side).kme for side in Side}
+    while waiting:
+        supervisor.watch()
+        for port in tuple(waiting):
+            with contextlib.suppress(OSError), socket.create_connection((HOST, port), 1.0):
+                waiting.discard(port)
+        time.sleep(0.1)
 
 
 def _own_parts(state: StateDirectory, sockets: Path, source: str) -> Iterator[Part]:

@@ -17,6 +17,7 @@ POLICY = "backup"
 KV_MOUNT, KV_PREFIX = "secret", "keyferry"
 KEY_SIZE = 256
 REFRESH_S = 10.0
+TIMEOUT_S = 60.0
 SECURITY = {"eps_sec": 1e-9, "eps_cor": 1e-15, "abort_rate": 0.01}
 
 
@@ -31,6 +32,8 @@ def write_site_files(
             "policies": [_policy(state, ports, side)],
         }
         content["link"] |= _pulses(scenario, model)
+        content["link"]["timeout_s"] = TIMEOUT_S + 2 * _block_s(scenario)
+        content["link"]["device"]["timeout_s"] = TIMEOUT_S
         write_private(state.site(side).site_file, tomli_w.dumps(content).encode())
 
 
@@ -81,6 +84,12 @@ def _pulses(scenario: Scenario, model: LinkModel) -> dict[str, Any]:
         },
         "model": {"gain": list(model.gain), "qber": list(model.qber)},
     }
+
+
+def _block_s(scenario: Scenario) -> float:
+    """Seconds of the wall clock that the pulses of a block take."""
+    settings = scenario.source.settings()
+    return settings.n_pulses / settings.clock_hz / scenario.time_scale
 
 
 def _policy(state: StateDirectory, ports: Ports, side: Side) -> dict[str, Any]:

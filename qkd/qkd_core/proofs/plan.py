@@ -145,8 +145,8 @@ def _refuse_without_key(plan: BlockPlan) -> None:
     layout = BlockLayout(n_secret=plan.n_secret, segment_pads=plan.segment_pads)
     if layout.stored_bytes < 1:
         raise PlanRefused(
-            f"{plan.n_secret} secret bits, {16 * layout.segment_bytes} go to authentication:"
-            " nothing is left"
+            f"the expected counts give {plan.n_secret} secret bits, and"
+            f" {16 * layout.segment_bytes} go to authentication: no key"
         )
 
 

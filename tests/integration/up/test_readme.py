@@ -58,22 +58,6 @@ def test_the_audit_command_says_what_the_readme_shows(up):
     assert [shape(line) for line in out] == [shape(line) for line in shown[1:]]
 
 
-def test_the_object_of_once_has_the_fields_that_the_readme_shows():
-    shown = json.loads(block_with('"etsi014"', language="json"))
-    assert list(shown) == [
-        "blocks",
-        "secret_bits",
-        "qber",
-        "secret_bits_per_link_s",
-        "secret_bits_per_wall_s",
-        "time_scale",
-        "etsi014",
-        "delivery",
-        "audit",
-    ]
-    assert shown["etsi014"]["equal"] and shown["delivery"][0]["equal"]
-
-
 def test_the_display_has_the_rows_that_the_readme_shows():
     from keyferry.up.progress import ROWS
 

@@ -1,9 +1,13 @@
 """``keyferry up --once --json`` from nothing, as the README tells a newcomer."""
 
 import json
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+README = Path(__file__).parents[3] / "README.md"
 
 
 def test_one_command_shows_the_whole_line(tmp_path):
@@ -31,3 +35,5 @@ def test_one_command_shows_the_whole_line(tmp_path):
     assert (result["audit"]["a"], result["audit"]["b"]) == ("ok", "ok")
     assert result["audit"]["records"] > 0
     assert not list((tmp_path / "state").rglob("endpoints.json"))
+    [shown] = re.findall(r"^```json\n(.*?)^```$", README.read_text(), re.S | re.M)
+    assert list(json.loads(shown)) == list(result)

@@ -71,6 +71,16 @@ def test_a_state_directory_that_cannot_be_one_is_said_in_one_line(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_directory_with_something_else_in_it_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine\n")
+    tmp_path.chmod(0o755)
+    done = keyferry("up", "--state", str(tmp_path))
+    assert done.returncode == 2
+    assert "holds something else" in done.stderr
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
+
+
 def test_auditing_a_folder_without_a_store_is_an_error(tmp_path):
     done = keyferry("audit", "verify", str(tmp_path))
     assert done.returncode == 2

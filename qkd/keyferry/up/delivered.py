@@ -1,0 +1,34 @@
+"""What the two OpenBao servers hold, read with the read-only tokens."""
+
+import hvac
+
+from keyferry.openbao import OpenBaoFiles
+from keyferry.up.layout import HOST, Ports, StateDirectory
+from keyferry.up.site_files import KV_MOUNT, KV_PREFIX, POLICY
+from qkd_core.types.ids import Side
+from qkd_kms_adapters.vault_session import connect, our_errors
+
+TIMEOUT_S = 10.0
+
+
+def newest_generation(state: StateDirectory, ports: Ports) -> int:
+    """The newest agreed generation in either server; 0 before the first."""
+    found = (agreed(state, ports, side) for side in Side)
+    return max((int(data["generation"]) for data in found if data), default=0)
+
+
+def agreed(state: StateDirectory, ports: Ports, side: Side) -> dict[str, str] | None:
+    """The policy's newest secret, if it is the agreed generation. Raises SinkUnavailable."""
+    url = f"https://{HOST}:{ports.site(side).openbao}"
+    client = connect(url, state.pki / "ca.pem", timeout_s=TIMEOUT_S)
+    client.token = OpenBaoFiles(state.site(side).openbao).reader_token.read_text("ascii").strip()
+    with our_errors(f"OpenBao of site {side.value.upper()}"):
+        try:
+            answer = client.secrets.kv.v2.read_secret_version(
+                path=f"{KV_PREFIX}/{POLICY}", mount_point=KV_MOUNT, raise_on_deleted_version=True
+            )
+        except hvac.exceptions.InvalidPath:
+            return None
+    data: dict[str, str] = answer["data"]["data"]
+    mark = (answer["data"]["metadata"].get("custom_metadata") or {}).get("agreed_generation")
+    return data if mark == data["generation"] else None
