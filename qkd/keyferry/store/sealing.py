@@ -53,18 +53,22 @@ class Seal:
         """A fresh data key for ``epoch``, wrapped."""
         return self.close_with_root(os.urandom(KEY_BYTES), "epoch", epoch)
 
-    def close(
-        self, connection: sqlite3.Connection, epoch: int, secret: bytes, *place: str | int
+    def close_with(
+        self, data_key: AESGCMSIV, epoch: int, secret: bytes, *place: str | int
     ) -> bytes:
         """``secret`` under the data key of ``epoch``, bound to its place; a fresh nonce."""
-        return _box(self._data_key(connection, epoch), secret, self._bound(epoch, *place))
+        return _box(data_key, secret, self._bound(epoch, *place))
 
     def open(
         self, connection: sqlite3.Connection, epoch: int, sealed: bytes, *place: str | int
     ) -> bytes:
         """Raises StoreDamaged unless ``sealed`` was closed in ``epoch`` for this place."""
+        return self.open_with(self.data_key(connection, epoch), epoch, sealed, *place)
+
+    def open_with(self, data_key: AESGCMSIV, epoch: int, sealed: bytes, *place: str | int) -> bytes:
+        """As `open`, with a data key that was looked up in the same transaction."""
         try:
-            return _unbox(self._data_key(connection, epoch), sealed, self._bound(epoch, *place))
+            return _unbox(data_key, sealed, self._bound(epoch, *place))
         except InvalidTag:
             raise StoreDamaged(f"sealed bytes do not open: epoch {epoch}, {place}") from None
 
@@ -81,7 +85,8 @@ class Seal:
     def _bound(self, *place: str | int) -> bytes:
         return json.dumps([self._link_id, *place]).encode()
 
-    def _data_key(self, connection: sqlite3.Connection, epoch: int) -> AESGCMSIV:
+    def data_key(self, connection: sqlite3.Connection, epoch: int) -> AESGCMSIV:
+        """Of ``epoch``. Raises StoreDamaged when it is destroyed."""
         row = connection.execute("SELECT wrapped FROM epochs WHERE epoch = ?", (epoch,)).fetchone()
         if row is None or row[0] is None:
             raise StoreDamaged(f"the data key of epoch {epoch} is gone")

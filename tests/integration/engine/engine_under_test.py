@@ -5,7 +5,7 @@ Used by the crash tests as a program of its own:
     engine_under_test.py SITE RECORD [--kill POINT:N] [--mark-after-send]
 
 RECORD gets one JSON line per tagged frame, before the frame leaves the process. POINT is one of
-POINTS; the process kills itself with SIGKILL right before or after the N-th call of it.
+POINTS; the process kills itself with SIGKILL right after the N-th call of it.
 ``--mark-after-send`` is a deliberately broken build: the pad's mark is made durable only after
 the tag has left.
 """
@@ -24,26 +24,21 @@ from typing import Any
 
 from keyferry.channel.conversation import Conversation
 from keyferry.channel.transport import Transport
-from keyferry.cli import entry
+from keyferry.cli import main
 from keyferry.config import load
 from keyferry.store.blocks import SqliteBlocks
 from keyferry.store.pads import SqlitePads
 
-Call = Callable[[Any, tuple[Any, ...]], None]
+POINTS: dict[str, tuple[type, str]] = {
+    "pad-marked": (SqlitePads, "take"),
+    "tag-sent": (Transport, "send"),
+    "tag-accepted": (SqlitePads, "advance"),
+    "block-pending": (SqliteBlocks, "store_pending"),
+    "block-available": (SqliteBlocks, "make_available"),
+}
 
 
-def before(owner: type, name: str, then: Call) -> None:
-    """Call ``then(self, arguments)`` before each call of a method."""
-    original = getattr(owner, name)
-
-    def wrapped(self: Any, *arguments: Any, **named: Any) -> Any:
-        then(self, arguments)
-        return original(self, *arguments, **named)
-
-    setattr(owner, name, wrapped)
-
-
-def after(owner: type, name: str, then: Call) -> None:
+def after(owner: type, name: str, then: Callable[[Any, tuple[Any, ...]], None]) -> None:
     """Call ``then(self, arguments)`` after each successful call of a method."""
     original = getattr(owner, name)
 
@@ -53,16 +48,6 @@ def after(owner: type, name: str, then: Call) -> None:
         return result
 
     setattr(owner, name, wrapped)
-
-
-POINTS: dict[str, tuple[Callable[[type, str, Call], None], type, str]] = {
-    "pad-marked": (after, SqlitePads, "take"),
-    "tag-sent": (after, Transport, "send"),
-    "tag-accepted": (after, SqlitePads, "advance"),
-    "block-made": (before, SqliteBlocks, "store_pending"),
-    "block-pending": (after, SqliteBlocks, "store_pending"),
-    "block-available": (after, SqliteBlocks, "make_available"),
-}
 
 
 def record_tags(record: Path) -> None:
@@ -90,7 +75,7 @@ def record_tags(record: Path) -> None:
 
 def kill_at(point: str, number: int) -> None:
     calls: Counter[str] = Counter()
-    around, owner, name = POINTS[point]
+    owner, name = POINTS[point]
 
     def count(_: Any, arguments: tuple[Any, ...]) -> None:
         if point == "tag-sent" and arguments[0].trailer is None:
@@ -99,7 +84,7 @@ def kill_at(point: str, number: int) -> None:
         if calls[point] == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    around(owner, name, count)
+    after(owner, name, count)
 
 
 def mark_after_send(database: Path) -> None:
@@ -153,7 +138,7 @@ def run() -> None:
     if asked.mark_after_send:
         mark_after_send(load(asked.site).store)
     sys.argv = ["keyferry", "engine", str(asked.site)]
-    entry()
+    main()
 
 
 if __name__ == "__main__":

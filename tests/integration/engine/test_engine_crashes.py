@@ -1,122 +1,150 @@
-"""Engines that are killed at any moment: a block is at both sites or at neither."""
+"""Engines that are killed at any moment: no block at one site only, no pad used twice."""
 
 import random
+import threading
 import time
-from collections import Counter
-from dataclasses import dataclass
+from contextlib import closing
 
-from qkd_core.types.ids import Side
-from qkd_core.types.keys import BlockState
+import pytest
 
-ALONE, TOGETHER, EARLY = 12, 4, 4  # kills of each side: twenty
-HITS = 10  # of these at least so many in a running block
-NO_BLOCK = "between blocks"
+from keyferry.bootstrap import store_of
+from qkd_core.types.ids import BlockId, SaeId, Side
+from qkd_core.types.keys import Allocation, BlockState, KeyRequest
 
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """One kill, ``moment`` usual durations of a block after the start of one.
-
-    ``early``: after the last kill's restart instead, so it falls into start, settling or plan.
-    """
-
-    sides: tuple[Side, ...]
-    moment: float
-    early: bool = False
+KILLS = 20
+NEVER = 2e9  # seconds since 1970; no key of these tests expires
 
 
-@dataclass(frozen=True, slots=True)
-class Killed:
-    """Where a kill found its side, as the records of the side and of the link tell."""
-
-    side: Side
-    kill: Kill
-    phase: str
-
-
-def planned_kills() -> list[Kill]:
-    """Twenty of each side, those in a block spread evenly over its duration, in random order."""
-    chance = random.Random("the order and the moments of the kills")
-
-    def spread(n: int) -> list[float]:
-        return [(i + chance.random()) / n for i in range(n)]
-
-    kills = [Kill((side,), moment) for side in Side for moment in spread(ALONE)]
-    kills += [Kill(tuple(Side), moment) for moment in spread(TOGETHER)]
-    kills += [Kill((side,), moment, early=True) for side in Side for moment in spread(EARLY)]
-    chance.shuffle(kills)
-    return kills
+def reused(tags: list[list[object]]) -> list[tuple[object, ...]]:
+    """Pads that stand under two different messages."""
+    messages: dict[tuple[object, ...], set[object]] = {}
+    for *name, message in tags:
+        messages.setdefault(tuple(name), set()).add(message)
+    return [name for name, different in messages.items() if len(different) > 1]
 
 
 def test_both_stores_are_equal_after_each_engine_was_killed_twenty_times(sites):
     for side in Side:
         sites.start(side)
     sites.until(lambda: sites.newest_available() > 0, "a first block")
-    block_s = usual_duration(sites)
-    killed = carried_out(sites, planned_kills(), block_s)
-    for side in Side:  # what chance may have missed: both decisions of settling, at each side
-        for point in ("block-made", "block-pending"):
-            sites.until_killed_at(side, point, 1)
-            sites.start(side)
-    survived = max(sites.newest(side) for side in Side)
+    started = sites.newest_available()
+    killers = [threading.Thread(target=kill_at_random, args=(sites, side)) for side in Side]
+    for killer in killers:
+        killer.start()
+    for killer in killers:
+        killer.join()
+    survived = max(newest(sites, side) for side in Side)
     sites.until(lambda: sites.newest_available() > survived, "a block after the last kill")
-    sites.kill(*Side)
-    sites.settle_for_good()
-
-    assert sites.blocks(Side.A) == sites.blocks(Side.B)
-    assert BlockState.PENDING not in sites.blocks(Side.A).values()
-    sites.assert_equal_bits()
-    assert_they_bite(killed)
     for side in Side:
-        assert set(sites.settled(side).values()) == {"available", "destroyed"}
+        sites.kill(side)
+    settle_for_good(sites)
+
+    states = {side: block_states(sites, side) for side in Side}
+    assert states[Side.A] == states[Side.B]
+    assert BlockState.PENDING not in states[Side.A].values()
+    assert sum(state is BlockState.AVAILABLE for state in states[Side.A].values()) > started
+    assert_equal_bits(sites)
 
 
-def assert_they_bite(killed: list[Killed]) -> None:
-    """The kills hit running blocks, in all parts of their duration."""
-    hits = [one for one in killed if one.phase != NO_BLOCK]
+def kill_at_random(sites, side: Side) -> None:
+    """Twenty kills at moments that fall into every phase of a start and of a block."""
+    moments = random.Random(f"moments of {side}")
+    for _ in range(KILLS):
+        time.sleep(moments.uniform(0.05, 2.5))
+        sites.kill(side)
+        sites.start(side)
+
+
+def newest(sites, side: Side) -> BlockId:
+    with closing(store_of(sites.settings[side], "cli", witnessed=False)) as store:
+        return store.blocks.newest()
+
+
+def settle_for_good(sites) -> None:
+    """The last kill may have left a pending block: the engines meet once more without a link."""
+    sites.link.kill()
+    sites.link.wait(10)
     for side in Side:
-        assert sum(one.side is side for one in killed) == ALONE + TOGETHER + EARLY
-        assert sum(one.side is side for one in hits) >= HITS, Counter(map(str, killed))
-    assert {int(4 * one.kill.moment) for one in hits if not one.kill.early} == {0, 1, 2, 3}
+        sites.start(side)
+    sites.until(lambda: not any(pending(sites, side) for side in Side), "the last settling")
+    for side in Side:
+        sites.kill(side)
 
 
-def usual_duration(sites) -> float:
-    """Seconds from the start of a block to the start of the next, over three blocks."""
-    await_start(sites)
-    first, since = sites.started_blocks()[-1], time.monotonic()
-    sites.until(lambda: sites.started_blocks()[-1] >= first + 3, "three blocks")
-    return (time.monotonic() - since) / 3
+def pending(sites, side: Side) -> tuple[BlockId, ...]:
+    with closing(store_of(sites.settings[side], "cli", witnessed=False)) as store:
+        return store.blocks.pending()
 
 
-def await_start(sites) -> None:
-    """Until a new block's pulses start: both engines are in it then."""
-    known = len(sites.started_blocks())
-    sites.until(lambda: len(sites.started_blocks()) > known, "the start of a block", 0.005)
+def block_states(sites, side: Side) -> dict[int, BlockState]:
+    """Blocks that hold key or may come to hold it; a site may have no word of one that ended."""
+    with closing(store_of(sites.settings[side], "cli", witnessed=False)) as store:
+        found = {n: store.blocks.state(BlockId(n)) for n in range(1, store.blocks.newest() + 1)}
+    held = (BlockState.PENDING, BlockState.AVAILABLE)
+    return {n: state for n, state in found.items() if state in held}
 
 
-def carried_out(sites, kills: list[Kill], block_s: float) -> list[Killed]:
-    found = []
-    earlier = dict.fromkeys(Side, 0)  # blocks that started before the side's engine did
-    for kill in kills:
-        if not kill.early:
-            await_start(sites)
-        time.sleep(kill.moment * block_s)
-        sites.kill(*kill.sides)
-        started = sites.started_blocks()
-        for side in kill.sides:
-            found.append(Killed(side, kill, phase(sites, side, started[earlier[side] :])))
-            earlier[side] = len(started)
-        for side in kill.sides:
-            sites.start(side)
+def assert_equal_bits(sites) -> None:
+    """Allocate all that is stored, each half by its owner, and compare what both sites read."""
+    with (
+        closing(store_of(sites.settings[Side.A], "cli", witnessed=False)) as store_a,
+        closing(store_of(sites.settings[Side.B], "cli", witnessed=False)) as store_b,
+    ):
+        stores = {Side.A: store_a, Side.B: store_b}
+        for owner, peer in ((Side.A, Side.B), (Side.B, Side.A)):
+            compared = 0
+            for allocation in everything(stores[owner]):
+                stores[peer].allocations.accept(allocation)
+                here = stores[owner].allocations.read_held(allocation.key_id)
+                there = stores[peer].allocations.read_held(allocation.key_id)
+                assert here.secret == there.secret
+                compared += len(here.secret)
+            assert compared > 0
+
+
+def everything(store) -> list[Allocation]:
+    found: list[Allocation] = []
+    consumer = SaeId("refresh/comparison")
+    while (left := store.blocks.free_bytes()) >= 8:
+        n_bytes = min(8192, left)
+        request = KeyRequest(master=consumer, slaves=(consumer,), number=1, n_bits=8 * n_bytes)
+        found += store.allocations.hold(request, NEVER)
     return found
 
 
-def phase(sites, side: Side, started: list[int]) -> str:
-    """``started``: the blocks that started in the lifetime of the side's killed engine."""
-    block = sites.newest(side)
-    if block not in started:
-        return NO_BLOCK
-    if state := sites.blocks(side).get(block):
-        return NO_BLOCK if state is BlockState.AVAILABLE else state.value
-    discarded = f"block {block} discarded" in sites.state.log(f"engine-{side}").read_text()
-    return NO_BLOCK if discarded else "running"
+POINTS = ["pad-marked", "tag-sent", "tag-accepted", "block-pending", "block-available"]
+NUMBERS = {"block-pending": (1,), "block-available": (1,)}
+
+
+def test_no_pad_is_used_twice_whatever_the_moment_of_the_kill(sites):
+    sites.start_recorded(Side.B)
+    for side in Side:
+        for point in POINTS:
+            for number in NUMBERS.get(point, (3, 5)):
+                killed_at(sites, side, point, number)
+        sites.start_recorded(side)
+    before = sites.newest_available()
+    sites.until(lambda: sites.newest_available() > before, "a block after the last kill")
+
+    tags = sites.tags()
+    assert len(tags) > 100
+    assert not reused(tags)
+
+
+def killed_at(sites, side: Side, point: str, number: int) -> None:
+    """Run the side's engine until it kills itself at the ``number``-th call of ``point``."""
+    sites.start_recorded(side, "--kill", f"{point}:{number}")
+    sites.until(lambda: sites.engines[side].poll() is not None, f"{side} {point} {number}")
+    assert sites.engines[side].returncode == -9
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_a_build_that_marks_after_sending_is_found_out(sites, side):
+    sites.start_recorded(side.other)
+    first_of_a_block = 3  # after two for settling: the first pad of a run of marks
+    sites.start_recorded(side, "--kill", f"tag-sent:{first_of_a_block}", "--mark-after-send")
+    sites.until(lambda: sites.engines[side].poll() is not None, "the kill")
+    sites.start_recorded(side)
+    sites.until(lambda: sites.newest_available() > 0, "a block")
+
+    assert reused(sites.tags())
