@@ -107,7 +107,7 @@ class Pair(threading.Thread):
         """All together, then one by one those that were refused together."""
         if self._fetched(slave, key_ids) is False:
             for key_id in key_ids:
-                if self._fetched(slave, [key_id]) is not True:
+                if self._fetched(slave, [key_id]) is False:
                     self._given.was_refused(key_id)
 
     def _fetched(self, slave: Etsi014Client, key_ids: list[str]) -> bool | None:

@@ -24,9 +24,16 @@ def unexplained(stores: list[Path], given: Given) -> Iterator[str]:
     for key_id in given.slaves:
         if not any("key_delivered_by_id" in site.get(key_id, ()) for site in records):
             yield f"{key_id} was given to its slave, no record says so"
-    for key_id in given.refused - given.slaves.keys():
+    held = set().union(*(held_keys(store) for store in stores))
+    for key_id in given.masters.keys() - given.slaves.keys() - held:
         if not any(set(EXPLAINED) & site.get(key_id, set()) for site in records):
-            yield f"{key_id} was refused to its slave, no record says why"
+            yield f"{key_id} is not to be had for its slave, no record says why"
+
+
+def held_keys(store: Path) -> set[str]:
+    """Keys that still wait for their slave."""
+    with opened(store) as connection:
+        return {row[0] for row in connection.execute("SELECT key_id FROM held")}
 
 
 def records_of(store: Path) -> dict[str, set[str]]:

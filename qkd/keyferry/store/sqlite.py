@@ -109,7 +109,9 @@ def open_store(  # noqa: PLR0913  the site file has these as separate settings
     prepare_file(path)
     chain = _begin(path, site, seal, Opening(writer, clock.now(), auditor))
     reader = Reader(path)
-    evidence, contradiction = _evidence(path, reader, chain) if witnessed else (Evidence(None), None)
+    evidence, contradiction = (
+        _evidence(path, reader, chain) if witnessed else (Evidence(None), None)
+    )
     settings = WriterSettings(
         path=path, clock=clock, epoch_s=epoch_s, witnessed=witnessed, committed=evidence.note
     )

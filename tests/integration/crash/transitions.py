@@ -69,6 +69,10 @@ def keys_at_a(sites: Sites) -> None:
     sites.a.allocations.deliver(a_request(3), LATER)
 
 
+def a_key_at_a(sites: Sites) -> None:
+    sites.a.allocations.deliver(a_request(), LATER)
+
+
 def keys_at_both(sites: Sites) -> None:
     keys_at_a(sites)
     for row in sites.a.allocations.outbox(10):
@@ -204,7 +208,7 @@ ALONE = [
     Transition("take a pad", pads_at_a, at_a(take_a_pad)),
 ]
 TAKEN_OVER = [
-    Transition("accept", keys_at_a, armed_at_accept),
+    Transition("accept", a_key_at_a, armed_at_accept),
     Transition("deliver by key ID", keys_at_both, armed_at_fetch),
     Transition("heed a cession", ceded_by_b, armed_at_heed),
     Transition("heed a burnt key", burnt_at_b, armed_at_heed),
@@ -300,10 +304,6 @@ def tell_notices(sites: Sites, url: str, arm: Arm) -> None:
         telling.tell_some()
     except DeliveryError:
         time.sleep(0)
-
-
-def a_key_at_a(sites: Sites) -> None:
-    sites.a.allocations.deliver(a_request(), LATER)
 
 
 def a_notice_at_a(sites: Sites) -> None:

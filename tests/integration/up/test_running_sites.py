@@ -7,6 +7,8 @@ import shutil
 import signal
 import ssl
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -172,6 +174,34 @@ def test_no_key_byte_lies_about_in_clear(up):
             searched += len(content)
             assert not any(needle in content for needle in needles), file
     assert searched > 1_000_000
+
+
+def keyferry(*arguments) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "keyferry", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_an_operator_sees_compares_and_burns(up):
+    site = up.state / "a" / "site.toml"
+    status = json.loads(keyferry("status", site, "--json").stdout)
+    assert status["peer"] == {"kme": "kme-b", "answers": True}
+    assert status["alarms"] == {}
+    assert "alarms       none" in keyferry("status", site).stdout
+
+    for name in "ab":
+        done = keyferry("reconcile", up.state / name / "site.toml", "--json")
+        report = json.loads(done.stdout)
+        assert (done.returncode, report["clean"]) == (0, True), report
+        assert report["bytes_compared"] > 0
+
+    key_id = fetch(up)["key_ID"]
+    asked = json.loads(keyferry("burn", site, key_id, "--json").stdout)
+    done = keyferry("burn", site, key_id, "--confirm", asked["code"])
+    assert done.returncode == 0
+    assert f"done: burn key {key_id} at both sites" in done.stdout
+    status, answer = up.call("sae-b", "GET", f"/api/v1/keys/sae-a/dec_keys?key_ID={key_id}")
+    assert (status, answer["message"]) == (400, NOT_FOUND)
+    assert keyferry("burn", site, key_id, "--confirm", asked["code"]).returncode == 2
 
 
 def test_killing_the_supervisor_ends_every_process_and_a_second_start_goes_on(up, start_up):

@@ -52,7 +52,7 @@ def boxes(site: SiteSettings) -> list[bytes]:
         return [
             row[0]
             for table in ("chunks", "held", "segments", "pad_runs", "preshared_before")
-            for row in connection.execute(f"SELECT sealed FROM {table}")
+            for row in connection.execute(f"SELECT sealed FROM {table}")  # noqa: S608  our names
         ] + [row[0] for row in connection.execute("SELECT wrapped FROM epochs")]
 
 

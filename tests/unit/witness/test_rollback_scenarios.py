@@ -1,9 +1,8 @@
-"""One site is put back from a copy, at each kind of moment: what was given away stays given away."""
+"""One site is put back from a copy, at each kind of moment: nothing is given away again."""
 
 import pytest
 
 from keyferry.store.checks.examples import MASTER, OTHER_SLAVE, SLAVE, a_preshared_secret, a_request
-from keyferry.store.runs import RunUsedUp
 from qkd_core.errors import (
     ChannelError,
     ConfigError,
@@ -15,7 +14,7 @@ from qkd_core.errors import (
 from qkd_core.types.authentication import Lane
 from qkd_core.types.ids import Side
 from qkd_core.types.keys import KeyRange
-from qkd_core.types.witness import PadRun, Proof, Runs, SiteState
+from qkd_core.types.witness import PadRun, Runs, SiteState
 
 LATER = 1_800_003_600.0
 NOW = 1_800_000_000.0
@@ -40,10 +39,6 @@ def ranges(store, keys):
         for part in store.allocations.allocation(key.key_id).ranges
         for i in range(part.start, part.stop)
     }
-
-
-def actions(store):
-    return [event for (event,) in store.database.rows("SELECT event FROM audit ORDER BY rowid")]
 
 
 def test_nothing_goes_out_before_the_peer_has_answered(pair):
@@ -157,9 +152,7 @@ def test_a_held_key_that_was_consumed_after_the_last_exchange_is_burnt(pair):
             fetch(old, key)
         assert refused.value.reason == "consumed"
     pair.tell(Side.A)
-    told = [text for (text,) in pair.b.database.rows("SELECT event FROM audit")]
-    assert pair.b.database.rows("SELECT count(*) FROM heeded") != [(0,)]
-    assert told
+    assert pair.b.database.rows("SELECT count(*) FROM heeded") == [(3,)]  # keys, and bytes
 
 
 def test_a_key_that_was_told_and_consumed_with_its_answer_lost_is_not_told_again(pair):
@@ -377,7 +370,8 @@ def test_a_rekey_burns_the_stock_and_forgets_the_pads(pair):
     assert figures.free_bytes == {"a": 0, "b": 0}
     assert {count for count in figures.pool_pads.values()} == {1024}
     for table in ("chunks", "held", "outbox", "fresh", "witness_runs", "witness_pads"):
-        assert pair.b.database.rows(f"SELECT count(*) FROM {table}") == [(0,)], table
+        count = f"SELECT count(*) FROM {table}"  # noqa: S608  our own names
+        assert pair.b.database.rows(count) == [(0,)], table
 
 
 def test_a_secret_is_never_installed_twice(pair):
@@ -400,8 +394,3 @@ def test_messages_that_come_late_or_twice_change_nothing(pair):
     pair.b.witness.remember(late)
     assert pair.b.witness.remembered() == kept
     pair.a.witness.judge(kept)
-
-
-def test_run_used_up_says_how_much_is_wanted():
-    assert RunUsedUp(64).n_bytes == 64
-    assert Proof("none") is Proof.NONE
