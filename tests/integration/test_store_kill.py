@@ -151,7 +151,6 @@ def test_a_busy_process_does_not_shut_out_another_one(tmp_path):
         process.kill()
         listener.join()
     store.close()
-    # SQLite's lock polls and is not fair: on a loaded machine one wait may take most of the time.
-    assert len(answered) > 20
-    assert waits and max(waits) < 10  # what SQLite waits for its lock before it gives up
+    assert min(len(answered), len(waits)) > 20
+    assert max(waits) < 10  # after which a writer gives up
     assert verify(tmp_path / "site" / "keys.db").ok

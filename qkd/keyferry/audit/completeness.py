@@ -1,4 +1,4 @@
-"""Does every key in the tables have its records, and every such record its key?"""
+"""Do every key and block in the tables have their records, and these records their key or block?"""
 
 import sqlite3
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from typing import Any
 
 BEGINNINGS = ("key_delivered", "key_held", "key_accepted")
 ENDS = {"expired": "key_expired", "burnt": "key_burnt"}
+BLOCK_STEPS = {"available": ("block_available",), "destroyed": ("block_destroyed",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,7 @@ class Deeds:
     """What the records say happened: key IDs by action, and each key with each slave served."""
 
     by_action: dict[str, set[str]] = field(default_factory=dict)
+    blocks: dict[str, set[int]] = field(default_factory=dict)
     served: set[tuple[str, str]] = field(default_factory=set)
 
     def note(self, event: dict[str, Any]) -> None:
@@ -21,6 +23,8 @@ class Deeds:
         action, fields = event["action"], event["fields"]
         if "key_id" in fields:
             self.by_action.setdefault(action, set()).add(fields["key_id"])
+        if "block_id" in fields:
+            self.blocks.setdefault(action, set()).add(fields["block_id"])
         if action == "key_delivered_by_id":
             self.served.add((fields["key_id"], fields["slave"]))
 
@@ -30,6 +34,22 @@ class Deeds:
 
 def missing_records(connection: sqlite3.Connection, deeds: Deeds) -> Iterator[str]:
     """One line per disagreement between the tables and the records."""
+    yield from _missing_of_keys(connection, deeds)
+    yield from _missing_of_blocks(connection, deeds)
+
+
+def _missing_of_blocks(connection: sqlite3.Connection, deeds: Deeds) -> Iterator[str]:
+    known = set()
+    for block_id, state in connection.execute("SELECT block_id, state FROM blocks"):
+        known.add(block_id)
+        for action in ("block_pending", *BLOCK_STEPS.get(state, ())):
+            if block_id not in deeds.blocks.get(action, ()):
+                yield f"block {block_id} is {state} and has no record of {action}"
+    for block_id in sorted(deeds.blocks.get("block_pending", set()) - known):
+        yield f"block {block_id} has a record of block_pending and is in no table"
+
+
+def _missing_of_keys(connection: sqlite3.Connection, deeds: Deeds) -> Iterator[str]:
     side = connection.execute("SELECT side FROM site").fetchone()[0]
     known = set()
     for key_id, owner, state in connection.execute("SELECT key_id, owner, state FROM keys"):

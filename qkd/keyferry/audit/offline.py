@@ -24,10 +24,16 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
         with closing(
             sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
         ) as connection:
+            connection.text_factory = as_written
             connection.execute("BEGIN")
             yield connection
     except sqlite3.Error as error:
         raise ConfigError(f"the store {path} cannot be read: {error}") from error
+
+
+def as_written(data: bytes) -> str:
+    """Text as it stands, also when it is no UTF-8: a damaged record is for `verify` to name."""
+    return data.decode("utf-8", "surrogateescape")
 
 
 def records(connection: sqlite3.Connection) -> Iterator[Record]:

@@ -18,7 +18,8 @@ from keyferry.audit.offline import opened, records
 
 NOT_COVERED = (
     "Not covered: records cut from the end of a chain after the record that the next chain of its"
-    " role names, a newest chain removed whole, and an audit recomputed from some record on."
+    " role names, newest chains removed whole where no key or block of the store needs their"
+    " records, and an audit recomputed from some record on."
     " These need signed checkpoints, which this version does not write."
 )
 
@@ -71,7 +72,7 @@ def verify(path: Path) -> Report:
                 first[chain] = walk.first
         links = Links(connection, first)
         findings += links.findings()
-        findings += [Finding("keys", 0, what) for what in missing_records(connection, deeds)]
+        findings += [Finding("tables", 0, what) for what in missing_records(connection, deeds)]
     open_end = {chain: n - links.named.get(chain, 0) for chain, n in chains.items()}
     return Report(chains, open_end, tuple(findings))
 
@@ -106,8 +107,8 @@ class Walk:
         try:
             sound = record.recomputed == record.hash
             self._deeds.note(json.loads(record.event))
-        except (KeyError, TypeError, ValueError) as error:
-            yield Finding(self.chain, record.seq, f"is malformed: {error}")
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            yield Finding(self.chain, record.seq, f"is malformed: {type(error).__name__}: {error}")
             return
         if not sound:
             yield Finding(self.chain, record.seq, "was changed: its hash does not recompute")
@@ -163,5 +164,5 @@ def _fields_of_opening(record: Record) -> dict[str, Any]:
     try:
         event = json.loads(record.event)
         return dict(event["fields"]) if event["action"] == OPENED else {}
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return {}

@@ -45,7 +45,7 @@ class Wanted:
     @property
     def run(self) -> int:
         """Settling is rare and its pads are few: one mark at a time."""
-        return 1 if self.proved else PAD_RUN
+        return 1 if self.proved or self.lane is Lane.RESERVE else PAD_RUN
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from keyferry.audit.chain import Chain
 from keyferry.store.connection import BUSY_TIMEOUT_MS, connect
 from keyferry.store.sealing import Seal
 from keyferry.store.transaction import Transaction
+from keyferry.store.turnstile import Turnstile
 from qkd_core.errors import AuditUnavailable
 from qkd_core.ports import Clock
 
@@ -77,6 +78,7 @@ class Writer:
     def __init__(self, settings: WriterSettings, chain: Chain, seal: Seal) -> None:
         self._settings, self._chain, self._seal = settings, chain, seal
         self._connection: sqlite3.Connection | None = None
+        self._turnstile: Turnstile | None = None
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
@@ -118,6 +120,8 @@ class Writer:
             self._checkpoint_if_due(now=not going)
         if self._connection is not None:
             self._connection.close()
+        if self._turnstile is not None:
+            self._turnstile.close()
 
     def _next_group(self) -> tuple[list[Job], bool]:
         """What is queued, at least one job unless a checkpoint is due; False when closing."""
@@ -136,12 +140,13 @@ class Writer:
     def _commit(self, jobs: list[Job]) -> None:
         """One transaction for all of ``jobs``, then their answers."""
         try:
-            connection = self._ready_connection()
-            connection.execute("BEGIN IMMEDIATE")
-            transaction = self._transaction(connection)
-            for job in jobs:
-                job.attempt(transaction)
-            connection.execute("COMMIT")
+            with self._ready_turnstile().passed():
+                connection = self._ready_connection()
+                connection.execute("BEGIN IMMEDIATE")
+                transaction = self._transaction(connection)
+                for job in jobs:
+                    job.attempt(transaction)
+                connection.execute("COMMIT")
         except Exception as error:  # the top of the thread: every caller of the group gets it
             self._drop_connection()
             failure = self._translated(error)
@@ -163,6 +168,11 @@ class Writer:
         unavailable = AuditUnavailable(f"the store {self._settings.path} takes no records: {error}")
         unavailable.__cause__ = error
         return unavailable
+
+    def _ready_turnstile(self) -> Turnstile:
+        if self._turnstile is None:
+            self._turnstile = Turnstile(self._settings.path, BUSY_TIMEOUT_MS / 1000)
+        return self._turnstile
 
     def _ready_connection(self) -> sqlite3.Connection:
         """The connection; after a failure a new one, with the chain's head as the table has it."""

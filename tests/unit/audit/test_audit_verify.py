@@ -216,8 +216,8 @@ def test_a_key_without_its_record_is_named(database):
         "INSERT INTO served VALUES ('secretly', 'sae-b', 0)",
     )
     assert named(database) == [
-        "keys record 0: key secretly has no record of key_delivered or key_held",
-        "keys record 0: key secretly went to sae-b and has no record of it",
+        "tables record 0: key secretly has no record of key_delivered or key_held",
+        "tables record 0: key secretly went to sae-b and has no record of it",
     ]
 
 
@@ -228,7 +228,7 @@ def test_a_record_without_its_key_is_named(database):
         "DELETE FROM keys WHERE key_id = 'peer''s'",
     )
     assert named(database) == [
-        "keys record 0: key peer's has a record of key_accepted and is in no table"
+        "tables record 0: key peer's has a record of key_accepted and is in no table"
     ]
 
 
@@ -281,3 +281,33 @@ def test_a_key_can_be_followed_through_the_export(database):
         if record["event"]["fields"].get("key_id") == "peer's"
     ]
     assert story == ["key_accepted", "key_delivered_by_id"]
+
+
+def test_the_whole_history_of_a_writer_is_missed_by_the_blocks_it_stored(database):
+    tamper(
+        database,
+        "DELETE FROM audit WHERE chain LIKE 'engine%'",
+        "DELETE FROM chains WHERE role = 'engine'",
+    )
+    found = named(database)
+    for block in (1, 2):
+        assert any(f"block {block} is available and has no record" in line for line in found)
+
+
+def test_a_block_that_is_in_no_table_any_more_is_named(database):
+    tamper(
+        database,
+        "PRAGMA foreign_keys = OFF",
+        "DELETE FROM chunks WHERE block_id = 2",
+        "DELETE FROM blocks WHERE block_id = 2",
+    )
+    assert any(
+        "block 2 has a record of block_pending and is in no" in line for line in named(database)
+    )
+
+
+@pytest.mark.parametrize("event", ["'" + "[" * 50_000 + "'", "CAST(x'7bff7d' AS TEXT)"])
+def test_a_record_that_cannot_even_be_read_is_named(database, event):
+    statement = f"UPDATE audit SET event = {event} WHERE chain = 'api-1' AND seq = 3"  # noqa: S608
+    tamper(database, statement)
+    assert any(line.startswith("api-1 record 3: is malformed") for line in named(database))

@@ -18,6 +18,7 @@ from keyferry.store.checks.examples import (
 )
 from keyferry.store.connection import REQUIRED, check_pragmas, connect
 from keyferry.store.sealing import new_root_key
+from keyferry.store.turnstile import PLACES
 from qkd_core.errors import AuditUnavailable, ConfigError, StoreDamaged
 from qkd_core.keys.allocation import cut_block
 from qkd_core.types.authentication import Lane
@@ -52,7 +53,8 @@ def test_no_key_byte_stands_in_clear_in_any_file(tmp_path, open_site):
     secrets |= pieces(a_preshared_secret())
 
     files = list((tmp_path / Side.A).iterdir())
-    assert {file.name for file in files} == {"keys.db", "keys.db-wal", "keys.db-shm"}
+    lock_files = {f"keys.db{place}" for place in PLACES}
+    assert {file.name for file in files} == {"keys.db", "keys.db-wal", "keys.db-shm", *lock_files}
     for file in files:
         assert not secrets & all_windows(file.read_bytes())
     store.close()
@@ -83,7 +85,7 @@ def test_only_the_owner_may_read_the_files(tmp_path, open_site):
     }
     assert modes.pop("a") == 0o700
     assert set(modes.values()) == {0o600}
-    assert len(modes) == 4
+    assert len(modes) == 4 + len(PLACES)
 
 
 @pytest.mark.parametrize("place", ["a", "a/keys.db", "a.key"])

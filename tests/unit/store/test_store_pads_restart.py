@@ -56,6 +56,14 @@ def test_a_restart_skips_the_rest_of_the_run(open_site):
     assert take(store).index == 2  # the first process, had it lived: still its own run
 
 
+def test_a_restart_costs_no_pad_of_the_reserve_that_was_not_handed_out(open_site):
+    """Settling before anything is proved: a site that restarts often keeps its reserve."""
+    open_site().pads.install_preshared(a_preshared_secret())
+    for expected in range(5):
+        pad = open_site().pads.take(Lane.RESERVE, older_than=None, proved=False)
+        assert pad.name.index == expected
+
+
 def take(store):
     return store.pads.take(Lane.POOL, older_than=None, proved=False).name
 
