@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STATE ?= .keyferry
 PARTS := build/parts.txt
 
-.PHONY: install up test check unit integration clean
+.PHONY: install up test check unit integration docs campaign bench clean
 
 install: $(VENV)/installed
 
@@ -21,7 +21,7 @@ $(VENV)/installed: pyproject.toml
 	  else echo "keyferry needs the Python module venv: install the package python3-venv"; exit 1; fi; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[local,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[local,proxy,dev]'
 	@touch $@
 
 # A cached caller does not notice an edit of its callee in another file: start afresh then.
@@ -30,8 +30,8 @@ $(VENV)/kernels: $(KERNELS) | $(VENV)/installed
 	@rm -rf build/numba-cache $(STATE)/numba-cache; find qkd sim_link -name '*.nb[ic]' -delete
 	@touch $@
 
-# What the tests use of Debian: program:package.
-TOOLS := systemd-analyze:systemd curl:curl
+# What the tests and the benchmarks use of Debian: program:package.
+TOOLS := systemd-analyze:systemd curl:curl openssl:openssl haproxy:haproxy ab:apache2-utils
 $(VENV)/tools: Makefile | $(VENV)/installed
 	@missing=; for tool in $(TOOLS); do \
 	  command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; done; \
@@ -65,6 +65,21 @@ unit: $(VENV)/kernels $(VENV)/tools
 
 integration: $(VENV)/kernels
 	$(BIN)/pytest -n 2 --dist loadfile tests/integration --durations=10
+
+# The page that is made of the code; a test fails while it is stale.
+docs: $(VENV)/installed
+	$(BIN)/python -c 'from qkd_core.keys.lifecycle_picture import page; print(page(), end="")' \
+	  > docs/lifecycle.md
+
+# Deliveries while processes of both sites are killed at random; its short version is in `test`.
+campaign: export NUMBA_CACHE_DIR := $(CURDIR)/build/numba-cache
+campaign: $(VENV)/kernels
+	$(BIN)/python tests/campaign/campaign.py
+
+# Our speed beside that of peers, in a table and in build/bench.json: make bench [STAGE=api,store]
+bench: export NUMBA_CACHE_DIR := $(CURDIR)/build/numba-cache
+bench: $(VENV)/kernels $(VENV)/tools
+	$(BIN)/python tests/bench/run.py $(if $(STAGE),--stage $(STAGE))
 
 clean:
 	rm -rf $(VENV) build

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Response, g, request
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 from qkd_api import problems
@@ -12,6 +12,8 @@ from qkd_api.etsi014 import etsi014
 from qkd_api.identity import Identities, presented_certificate
 from qkd_api.metrics import HttpErrors
 from qkd_api.peer import peer
+from qkd_api.trust import PeerCertificate
+from qkd_api.witness import Rider, let_ride
 from qkd_core.errors import NotAuthorised
 from qkd_core.keys.issuing import Issuing
 from qkd_core.ports import AllocationStore
@@ -23,7 +25,9 @@ class Dependencies:
     """What the application is made of.
 
     peer_blueprints  further views under /peer/v1, open to the peer KME only
+    rider            puts marks on the messages of the inter-KME API; None without a witness
     delivered        called after each delivery to a master SAE
+    trusted          raises NotAuthorised for a certificate that is revoked by now
     """
 
     issuing: Issuing
@@ -34,7 +38,9 @@ class Dependencies:
     identities: Identities
     errors: HttpErrors
     delivered: Callable[[], None]
+    trusted: Callable[[PeerCertificate], None]
     peer_blueprints: tuple[Blueprint, ...] = ()
+    rider: Rider | None = None
 
 
 def create_app(parts: Dependencies) -> Flask:
@@ -45,14 +51,17 @@ def create_app(parts: Dependencies) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # an attribute of Flask's default
 
     def caller_sae() -> SaeId:
-        return parts.identities.sae(presented_certificate())
+        return SaeId(g.caller)
 
     app.before_request(lambda: admit(parts))
     app.before_request(refuse_implicit_methods)
+    if parts.rider is not None:
+        let_ride(app, parts.rider)
     app.after_request(lambda answer: finish(answer, parts.errors))
     problems.install(app)
     app.register_blueprint(etsi014(parts.issuing, parts.key_size, caller_sae, parts.delivered))
-    app.register_blueprint(peer(parts.allocations, parts.side))
+    may_pull = parts.rider.may_pull if parts.rider is not None else lambda key_id: True
+    app.register_blueprint(peer(parts.allocations, parts.side, may_pull))
     for blueprint in parts.peer_blueprints:
         app.register_blueprint(blueprint)
     return app
@@ -61,14 +70,16 @@ def create_app(parts: Dependencies) -> Flask:
 def admit(parts: Dependencies) -> None:
     """Only SAEs call the key delivery API, only the peer KME the inter-KME API.
 
-    Raises NotAuthorised; NotFound for any other path.
+    Leaves the caller in ``g.caller``. Raises NotAuthorised; NotFound for any other path.
     """
+    certificate = presented_certificate()
+    parts.trusted(certificate)
     if request.path.startswith("/peer/"):
-        caller = parts.identities.kme(presented_certificate())
-        if caller != parts.peer_kme:
-            raise NotAuthorised(f"KME {caller} is not the peer of this KME")
+        g.caller = parts.identities.kme(certificate)
+        if g.caller != parts.peer_kme:
+            raise NotAuthorised(f"KME {g.caller} is not the peer of this KME")
     elif request.path.startswith("/api/"):
-        parts.identities.sae(presented_certificate())
+        g.caller = parts.identities.sae(certificate)
     else:
         raise NotFound("there is nothing at this path")
 

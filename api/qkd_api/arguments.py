@@ -55,6 +55,8 @@ def body_bytes() -> bytes:
     Raises RequestEntityTooLarge above `LARGEST_BODY_BYTES`. The checks are ours: behind gunicorn,
     Flask takes a body that ends early for whole, and cuts a long one in chunks off at its limit.
     """
+    if "CONTENT_LENGTH" not in request.environ and not request.headers.get("Transfer-Encoding"):
+        return b""  # RFC 9112, section 6.3: there is none
     try:
         body = request.get_data()
     except ParseException as error:  # gunicorn reads the body when it is asked for

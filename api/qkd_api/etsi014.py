@@ -1,5 +1,6 @@
 """The key delivery API of ETSI GS QKD 014 V1.1.1: get status, get key, get key with key IDs."""
 
+import math
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -21,7 +22,7 @@ from qkd_api.arguments import (
 from qkd_api.problems import UNKNOWN_MANDATORY
 from qkd_core.errors import BadKeyRequest, KeyNotFound
 from qkd_core.keys.issuing import Issuing
-from qkd_core.types.ids import KeyId, SaeId
+from qkd_core.types.ids import KeyId, Provenance, SaeId
 from qkd_core.types.keys import DeliveredKey, KeyRequest, KeyStatus
 
 KEY_REQUEST = (
@@ -31,6 +32,7 @@ KEY_REQUEST = (
     "extension_mandatory",
     "extension_optional",
 )
+PROVENANCE_EXTENSION = "keyferry_provenance"
 
 
 def etsi014(
@@ -80,12 +82,12 @@ def key_request(master: SaeId, slave: SaeId, key_size: int) -> KeyRequest:
     only(request.args, (), "query item")
     fields = body_object()
     only(fields, KEY_REQUEST, "key request item")
-    check_extensions(fields)
     return KeyRequest(
         master=master,
         slaves=(slave, *additional_slaves(fields)),
         number=integer(fields, "number", 1),
         n_bits=integer(fields, "size", key_size),
+        provenances=wanted_provenances(fields),
     )
 
 
@@ -99,12 +101,28 @@ def additional_slaves(fields: Mapping[str, Any]) -> tuple[SaeId, ...]:
     return tuple(SaeId(slave) for slave in slaves)
 
 
-def check_extensions(fields: Mapping[str, Any]) -> None:
-    """This KME knows no extension: it ignores optional ones and refuses mandatory ones."""
+def wanted_provenances(fields: Mapping[str, Any]) -> frozenset[Provenance] | None:
+    """What the one extension that this KME knows insists on, None without it.
+
+    ``extension_mandatory: [{"keyferry_provenance": ["device"]}]``: keys of nothing else. Optional
+    extensions are ignored, which the standard allows. Raises BadKeyRequest.
+    """
     if "extension_optional" in fields:
         objects(fields, "extension_optional")
-    if "extension_mandatory" in fields and any(objects(fields, "extension_mandatory")):
+    if "extension_mandatory" not in fields:
+        return None
+    insisted = objects(fields, "extension_mandatory")
+    if any(name != PROVENANCE_EXTENSION for entry in insisted for name in entry):
         raise BadKeyRequest(UNKNOWN_MANDATORY)
+    wanted = [_provenances(entry) for entry in insisted if entry]
+    return frozenset.intersection(*wanted) if wanted else None
+
+
+def _provenances(extension: Mapping[str, Any]) -> frozenset[Provenance]:
+    known = {mark.value for mark in Provenance}
+    given = strings(extension, PROVENANCE_EXTENSION)
+    only(given, tuple(known), "provenance")
+    return frozenset(Provenance(name) for name in given)
 
 
 def wanted_key_ids() -> tuple[KeyId, ...]:
@@ -145,6 +163,7 @@ def _canonical(key_id: str) -> KeyId:
 
 def rendered_status(master: SaeId, slave: str, status: KeyStatus) -> dict[str, Any]:
     """Clause 6.1."""
+    until_empty = status.time_to_empty_s
     return {
         "source_KME_ID": status.source_kme,
         "target_KME_ID": status.target_kme,
@@ -157,7 +176,10 @@ def rendered_status(master: SaeId, slave: str, status: KeyStatus) -> dict[str, A
         "max_key_size": status.max_key_size,
         "min_key_size": status.min_key_size,
         "max_SAE_ID_count": status.max_sae_id_count,
-        "status_extension": {"provenance": [mark.value for mark in status.provenances]},
+        "status_extension": {
+            "provenance": [mark.value for mark in status.provenances],
+            "time_to_empty_s": round(until_empty) if math.isfinite(until_empty) else None,
+        },
     }
 
 

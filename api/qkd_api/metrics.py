@@ -1,7 +1,8 @@
 """Figures for Prometheus, on a plain HTTP port of their own: counts and rates, never key bytes."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from socketserver import ThreadingMixIn
 from threading import Thread
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -11,7 +12,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from qkd_core.errors import QkdError
-from qkd_core.types.figures import SiteFigures
+from qkd_core.keys.forecast import time_to_empty_s
+from qkd_core.ports import PoolGauge
+from qkd_core.types.figures import AuditFigures, SiteFigures, WitnessFigures
+from qkd_core.types.ids import KmeId
+from qkd_core.types.witness import SiteState
 
 
 class SiteCollector(Collector):
@@ -32,6 +37,11 @@ class SiteCollector(Collector):
         yield GaugeMetricFamily("keyferry_store_up", "Whether the store answers", 1)
         yield from self._of_the_link(figures)
         yield from self._of_the_keys(figures)
+        yield from _of_the_agreement(figures)
+        if figures.audit is not None:
+            yield from _of_the_audit(figures.audit)
+        if figures.witness is not None:
+            yield from _of_the_witness(figures.witness)
 
     def _of_the_link(self, figures: SiteFigures) -> Iterator[Metric]:
         blocks = CounterMetricFamily("keyferry_blocks", "Blocks by outcome", labels=["outcome"])
@@ -76,6 +86,96 @@ class SiteCollector(Collector):
         for (policy, state), count in figures.refreshes.items():
             runs.add_metric([policy, state], count)
         yield runs
+
+
+def _of_the_agreement(figures: SiteFigures) -> Iterator[Metric]:
+    """What an operator must know of: kinds of alarms are a bounded number."""
+    yield GaugeMetricFamily(
+        "keyferry_link_paused", "Whether the link waits since the store is full", figures.paused
+    )
+    yield CounterMetricFamily(
+        "keyferry_orphaned_keys",
+        "Keys that were handed out and that the peer can never have",
+        figures.orphaned_keys,
+    )
+    alarms = CounterMetricFamily("keyferry_alarms", "Alarms by kind", labels=["kind"])
+    for kind, count in figures.alarms.items():
+        alarms.add_metric([kind], count)
+    yield alarms
+    if figures.oldest_epoch is not None:
+        yield GaugeMetricFamily(
+            "keyferry_oldest_data_key_timestamp_seconds",
+            "When the oldest data key was made: later key may be recovered from old copies",
+            figures.oldest_epoch.created_at,
+        )
+
+
+def _of_the_witness(witness: WitnessFigures) -> Iterator[Metric]:
+    state = GaugeMetricFamily(
+        "keyferry_site_state", "1 for the state that the site is in", labels=["state"]
+    )
+    for each in SiteState:
+        state.add_metric([each.value], float(witness.state == each))
+    yield state
+    yield GaugeMetricFamily(
+        "keyferry_rolled_back",
+        "Whether this site is older than its peer remembers",
+        float(witness.state == SiteState.ROLLED_BACK),
+    )
+    yield CounterMetricFamily(
+        "keyferry_passed_over_bytes",
+        "Bytes of this half that unclean ends have cost",
+        witness.bytes_passed_over,
+    )
+    yield CounterMetricFamily(
+        "keyferry_passed_over_pads", "Pads that unclean ends have cost", witness.pads_passed_over
+    )
+    yield CounterMetricFamily(
+        "keyferry_burnt_unclean_keys",
+        "Keys burnt since they were perhaps consumed before an unclean end",
+        witness.keys_burnt,
+    )
+
+
+class OutlookCollector(Collector):
+    """What runs out: the pool towards ``peer``, and the certificates."""
+
+    def __init__(
+        self, pool: PoolGauge, peer: KmeId, days_left: Callable[[], Mapping[str, float]]
+    ) -> None:
+        self._pool, self._peer, self._days_left = pool, peer, days_left
+
+    def collect(self) -> Iterator[Metric]:
+        days = GaugeMetricFamily(
+            "keyferry_certificate_days_left",
+            "Days until a certificate or the revocation list ends",
+            labels=["name"],
+        )
+        for name, left in self._days_left().items():
+            days.add_metric([name], left)
+        yield days
+        with suppress(QkdError):  # keyferry_store_up tells of it
+            empty = GaugeMetricFamily(
+                "keyferry_time_to_empty_seconds",
+                "Until this site's half is used up at the recent rates",
+                labels=["peer"],
+            )
+            empty.add_metric([self._peer], time_to_empty_s(self._pool.level()))
+            yield empty
+
+
+def _of_the_audit(figures: AuditFigures) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "keyferry_audit_writable", "Whether records are taken", int(figures.writable)
+    )
+    yield GaugeMetricFamily(
+        "keyferry_audit_signed_records", "Records under the newest checkpoint", figures.signed
+    )
+    yield GaugeMetricFamily(
+        "keyferry_audit_countersigned_records",
+        "Records that the other site stands for",
+        figures.countersigned,
+    )
 
 
 class HttpErrors:

@@ -4,6 +4,8 @@ Key IDs and positions only; no key bytes cross it in either direction.
 """
 
 import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from flask import Blueprint
@@ -26,11 +28,22 @@ from qkd_core.types.keys import Allocation
 log = logging.getLogger(__name__)
 
 LARGEST_BATCH = 1000
+ACCEPTED_AT_ONCE = 32
 
 
-def peer(allocations: AllocationStore, side: Side) -> Blueprint:
-    """Build the views of the KME on ``side`` of the link. The app lets only the peer KME in."""
+def peer(
+    allocations: AllocationStore,
+    side: Side,
+    may_pull: Callable[[KeyId], bool] = lambda key_id: True,
+) -> Blueprint:
+    """Build the views of the KME on ``side`` of the link. The app lets only the peer KME in.
+
+    ``may_pull``: whether the peer can lack this key. One that it has acknowledged and asks for
+    was perhaps consumed already, before its store was put back.
+    """
     views = Blueprint("peer", __name__, url_prefix="/peer/v1")
+    # Those that come together share the flushes of the disk.
+    threads = ThreadPoolExecutor(ACCEPTED_AT_ONCE, thread_name_prefix="take-over")
 
     @views.post("/allocations")
     def take_over() -> ResponseReturnValue:
@@ -38,12 +51,13 @@ def peer(allocations: AllocationStore, side: Side) -> Blueprint:
         if len(entries) > LARGEST_BATCH:
             raise BadKeyRequest(f"{len(entries)} allocations, {LARGEST_BATCH} is the limit")
         offered = [allocation_from_json(entry) for entry in entries]
-        return {"answers": [accepted(allocations, each, side.other) for each in offered]}
+        answers = threads.map(lambda each: accepted(allocations, each, side.other), offered)
+        return {"answers": list(answers)}
 
     @views.get("/allocations/<key_id>")
     def show(key_id: str) -> ResponseReturnValue:
         found = allocations.allocation(KeyId(key_id))
-        if found is None or found.owner is not side:
+        if found is None or found.owner is not side or not may_pull(found.key_id):
             return problem(404, "this KME has allocated no such key")
         return {"allocation": allocation_as_json(found)}
 

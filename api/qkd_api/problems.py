@@ -12,6 +12,7 @@ from qkd_core.errors import (
     KeyNotFound,
     KeysExhausted,
     NotAuthorised,
+    OverQuota,
     PeerUnavailable,
     QkdError,
     RolledBack,
@@ -24,12 +25,16 @@ STATUS: dict[type[QkdError], int] = {  # ETSI GS QKD 014, tables 4, 6 and 8; any
     KeyNotFound: 400,
     NotAuthorised: 401,
     KeysExhausted: 503,
+    OverQuota: 503,  # 429 is not in the standard
     PeerUnavailable: 503,
     RolledBack: 503,
     AuditUnavailable: 503,
 }
 IMPLICIT_METHODS = frozenset({"HEAD", "OPTIONS"})  # a HEAD of enc_keys would burn a key unseen
-EXPLAINED = (BadKeyRequest, NotAuthorised, KeysExhausted, PeerUnavailable, RolledBack)
+EXPLAINED = (
+    *(BadKeyRequest, NotAuthorised),
+    *(KeysExhausted, OverQuota, PeerUnavailable, RolledBack),
+)
 
 # Clauses 6.2 and 6.4: what shall stand in ``message``.
 UNKNOWN_MANDATORY = "not all extension_mandatory parameters are supported"
@@ -67,7 +72,7 @@ def _ours(error: QkdError) -> Response:
     if not isinstance(error, EXPLAINED):  # its message is for the operator
         log.error("%s %r: %s: %s", request.method, request.path, type(error).__name__, error)
         return _later(UNAVAILABLE, RETRY_AFTER_S)
-    if isinstance(error, KeysExhausted):
+    if isinstance(error, KeysExhausted | OverQuota):
         return _later(str(error), error.retry_after_s)
     return problem(status, str(error)) if status < 500 else _later(str(error), RETRY_AFTER_S)  # noqa: PLR2004 (server errors)
 

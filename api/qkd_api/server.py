@@ -23,7 +23,9 @@ from wsgiref.types import WSGIApplication
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
+from qkd_api.one_processor import move_to, one_of_the_allowed
 from qkd_api.tls_worker import DeadlineSocket, TlsWorker
+from qkd_api.trust import LiveContext, Trust
 from qkd_core.errors import ConfigError, QkdError
 
 log = logging.getLogger(__name__)
@@ -36,24 +38,25 @@ STALLED_S = 30  # a worker whose loop does not turn is replaced
 MOST_CONNECTIONS = 2000
 OWN_FILES = 128  # kept for the store, the peer and the rest of the process
 CANNOT_START, BAD_SETTING = 1, 2
+TLS_1_2_SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """How one KME serves its API.
 
-    client_ca  the only authority whose client certificates are let in
+    trust      this KME's certificate, and whose client certificates are let in
+    tls_1_2    serve that version as well, for SAEs that have no other
     work_dir   an existing directory of the service's own
     ready_fd   written to and closed once requests are served: the port and a newline
     """
 
     host: str
     port: int
-    cert: Path
-    key: Path
-    client_ca: Path
+    trust: Trust
     threads: int
     work_dir: Path
+    tls_1_2: bool = False
     ready_fd: int | None = None
 
 
@@ -66,7 +69,9 @@ def serve(
     or certificate that cannot be used; exits with 2 when ``make_app`` raises it, with 1 when it
     raises another error of ours.
     """
-    context = server_context(settings)
+    context = LiveContext(
+        settings.trust, lambda: server_context(settings.trust, tls_1_2=settings.tls_1_2)
+    )
     listener = bound(settings.host, settings.port)
     port = listener.getsockname()[1]
     log.info("serving https://%s:%d", settings.host, port)
@@ -74,25 +79,32 @@ def serve(
     raise SystemExit(0)
 
 
-def server_context(settings: ServerSettings) -> ssl.SSLContext:
+def server_context(trust: Trust, *, tls_1_2: bool = False) -> ssl.SSLContext:
     """TLS 1.3 with a client certificate of our authority, checked anew for each connection.
 
-    No session tickets: a resumed session is not checked again. Raises ConfigError.
+    No session tickets: a resumed session is not checked again. ``tls_1_2``: that version too, with
+    forward secrecy and authenticated encryption only. Raises ConfigError.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if tls_1_2:
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(TLS_1_2_SUITES)
+        context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.num_tickets = 0
     context.sslsocket_class = DeadlineSocket
+    files = trust.files
     try:
-        context.load_cert_chain(settings.cert, settings.key, password=lambda: "")
-        context.load_verify_locations(settings.client_ca)
+        context.load_cert_chain(files.cert, files.key, password=lambda: "")
+        context.load_verify_locations(files.ca)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise ConfigError(
-            f"certificate {settings.cert}, key {settings.key}, client CA {settings.client_ca}:"
+            f"certificate {files.cert}, key {files.key}, client CA {files.ca}:"
             f" cannot be used: {error}"
         ) from error
+    trust.require_unrevoked(context)
     return context
 
 
@@ -126,7 +138,7 @@ class Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no typ
     def __init__(
         self,
         settings: ServerSettings,
-        context: ssl.SSLContext,
+        context: LiveContext,
         listener_fd: int,
         port: int,
         make_app: Callable[[], AbstractContextManager[WSGIApplication]],
@@ -151,16 +163,16 @@ class Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no typ
             "keepalive": KEEPALIVE_S,
             "timeout": STALLED_S,
             "graceful_timeout": GRACE_S,
-            "certfile": str(self._settings.cert),  # says that TLS is spoken
-            "keyfile": str(self._settings.key),
+            "certfile": str(self._settings.trust.files.cert),  # says that TLS is spoken
+            "keyfile": str(self._settings.trust.files.key),
             "do_handshake_on_connect": False,
-            "ssl_context": lambda config, default: self._context,
+            "ssl_context": lambda config, default: self._context.current(),
             "worker_tmp_dir": str(self._settings.work_dir),
             "control_socket_disable": True,
             "forwarded_allow_ips": "",  # no header is trusted, from this machine neither
             "forwarder_headers": "",
             "loglevel": "warning",
-            "post_fork": _end_with_the_master,
+            "post_fork": _begin_worker,
             "post_worker_init": lambda worker: self._announce(),
             "worker_exit": lambda server, worker: self._made.close(),
         }
@@ -209,11 +221,15 @@ class OneWorker(Arbiter):  # type: ignore[misc]  # gunicorn has no types
     handle_usr2 = handle_ttin = handle_ttou = handle_winch = handle_hup
 
 
-def _end_with_the_master(server: Any, worker: Any) -> None:
-    """Ask the kernel to kill this worker when its master is gone, even by SIGKILL."""
+def _begin_worker(server: Any, worker: Any) -> None:
+    """Ask the kernel to kill this worker when its master is gone, even by SIGKILL.
+
+    And stay on one processor from here on, with all threads to come.
+    """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != worker.ppid:  # it was gone before we asked
         os._exit(CANNOT_START)
+    move_to(one_of_the_allowed())
 
 
 def _last_words(error: QkdError, code: int) -> NoReturn:

@@ -2,9 +2,10 @@
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 from flask import Blueprint, Flask
@@ -15,10 +16,13 @@ from keyferry.outbox import OutboxSender
 from keyferry.peer import HttpPeerKme, PeerSession
 from qkd_api.app import Dependencies, create_app
 from qkd_api.identity import Identities
-from qkd_api.metrics import HttpErrors, MetricsServer, SiteCollector
+from qkd_api.metrics import HttpErrors, MetricsServer, OutlookCollector, SiteCollector
 from qkd_api.server import ServerSettings, bound, serve
+from qkd_api.trust import Trust
+from qkd_api.witness import Rider
+from qkd_core.errors import ConfigError
 from qkd_core.keys.issuing import Issuing
-from qkd_core.ports import AllocationStore, PeerKme
+from qkd_core.ports import AllocationStore, PeerKme, PoolGauge
 from qkd_core.types.figures import SiteFigures
 
 PEER_TIMEOUT_S = 3.0  # a request of an SAE may wait for it
@@ -31,7 +35,9 @@ class ApiParts:
     issuing: Issuing
     allocations: AllocationStore
     figures: Callable[[], SiteFigures]
+    pool: PoolGauge
     peer_blueprints: tuple[Blueprint, ...] = ()
+    rider: Rider | None = None
 
 
 OpenParts = Callable[[PeerKme], AbstractContextManager[ApiParts]]
@@ -45,22 +51,43 @@ def run_api(site: SiteSettings, open_parts: OpenParts, ready_fd: int | None = No
     """
     site.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     metrics = bound(site.api.metrics.host, site.api.metrics.port)
+    trust = Trust(site.tls)
+    made = partial(application, site, open_parts, metrics, trust)
+    if site.api.behind_proxy is not None:
+        serve_to_proxy(site.api.behind_proxy, trust, site.api.threads, ready_fd, made)
     settings = ServerSettings(
         host=site.api.listen.host,
         port=site.api.listen.port,
-        cert=site.tls.cert,
-        key=site.tls.key,
-        client_ca=site.tls.ca,
+        trust=trust,
         threads=site.api.threads,
         work_dir=site.state_dir,
+        tls_1_2=site.api.tls_1_2,
         ready_fd=ready_fd,
     )
-    serve(settings, partial(application, site, open_parts, metrics))
+    serve(settings, made)
+
+
+def serve_to_proxy(
+    socket_path: Path,
+    trust: Trust,
+    threads: int,
+    ready_fd: int | None,
+    made: Callable[[], AbstractContextManager[Flask]],
+) -> NoReturn:
+    """Raises ConfigError when the server for it is not installed."""
+    try:
+        from qkd_api.proxied_server import ProxiedSettings, serve_proxied
+    except ModuleNotFoundError as error:  # an extra: few need it
+        raise ConfigError(
+            f"api.behind_proxy needs the package {error.name}: pip install 'keyferry[proxy]'"
+        ) from error
+    settings = ProxiedSettings(socket=socket_path, trust=trust, threads=threads, ready_fd=ready_fd)
+    serve_proxied(settings, made)
 
 
 @contextmanager
 def application(
-    site: SiteSettings, open_parts: OpenParts, metrics: socket.socket
+    site: SiteSettings, open_parts: OpenParts, metrics: socket.socket, trust: Trust
 ) -> Iterator[Flask]:
     """The application with everything that runs beside it, until the context is left."""
     registry = CollectorRegistry()
@@ -69,16 +96,17 @@ def application(
         cert=site.tls.cert,
         key=site.tls.key,
         ca=site.tls.ca,
+        crl=site.tls.crl,
         timeout_s=PEER_TIMEOUT_S,
         peer_kme=site.link.peer_kme,
     )
     peer = HttpPeerKme(session, site.link.peer_kme)
-    with (
-        closing(session),
-        open_parts(peer) as parts,
-        OutboxSender(parts.allocations, peer) as outbox,
-    ):
+    with closing(session), open_parts(peer) as parts, ExitStack() as running:
+        if parts.rider is not None:
+            session.ride(parts.rider)
+        outbox = running.enter_context(OutboxSender(parts.allocations, peer))
         registry.register(SiteCollector(parts.figures, site.api.key_size))
+        registry.register(OutlookCollector(parts.pool, site.link.peer_kme, trust.days_left))
         errors = HttpErrors(registry)
         MetricsServer(metrics, registry).start()
         yield create_app(
@@ -88,9 +116,11 @@ def application(
                 side=site.side,
                 peer_kme=site.link.peer_kme,
                 key_size=site.api.key_size,
-                identities=Identities(),
+                identities=Identities(site.api.identity),
+                trusted=trust.check,
                 errors=errors,
                 delivered=outbox.poke,
                 peer_blueprints=parts.peer_blueprints,
+                rider=parts.rider,
             )
         )

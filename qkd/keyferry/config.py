@@ -1,9 +1,14 @@
 """The site file: one TOML file per KME, read once into frozen nouns that check themselves."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from keyferry.config_audit import SIGNING_FILE, AuditSettings, read_audit
+from keyferry.config_saes import NAME, read_saes
+from keyferry.config_store import StoreSettings, read_store
+from qkd_api.trust import TlsFiles
 from qkd_core.errors import ConfigError
+from qkd_core.keys.quotas import SaePolicy
 from qkd_core.types.blocks import DecoySettings, LinkModel, SecurityPolicy
 from qkd_core.types.ids import KmeId, LinkId, Provenance, SaeId, Side
 from qkd_core.types.refresh import MAX_BITS, MIN_BITS, RefreshPolicy
@@ -11,8 +16,10 @@ from qkd_core.types.settings_table import SettingsTable, parse
 from qkd_kms_adapters.registry import Target, VaultKvTarget
 from qkd_kms_adapters.vault_session import VaultLogin
 
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 PORTS = (1, 65535)
+NO_CRL = "none"
+IDENTITIES = ("uri", "dns", "cn")
+SOCKET_PATH_BYTES = 107  # what the kernel takes
 STORE_FILE = "store.sqlite"  # in the state directory
 
 
@@ -20,15 +27,6 @@ STORE_FILE = "store.sqlite"  # in the state directory
 class Address:
     host: str
     port: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsFiles:
-    """This KME's certificate, and the CA that it trusts for peers and SAEs."""
-
-    ca: Path
-    cert: Path
-    key: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +56,21 @@ class LinkSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings:
-    """The key delivery API and the metrics endpoint of this KME."""
+    """The key delivery API and the metrics endpoint of this KME.
+
+    identity      where in an SAE's certificate its name is looked for, in this order
+    tls_1_2       serve that version as well
+    behind_proxy  the unix socket on which a TLS proxy at ``listen`` hands on requests, if any
+    """
 
     listen: Address
     metrics: Address
     key_size: int
     threads: int
     key_lifetime_s: float
+    identity: tuple[str, ...] = ("uri",)
+    behind_proxy: Path | None = None
+    tls_1_2: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +97,18 @@ class SiteSettings:
     api: ApiSettings
     saes: dict[SaeId, KmeId]
     policies: tuple[PolicySettings, ...]
+    sae_policies: dict[SaeId, SaePolicy] = field(default_factory=dict)
+    audit: AuditSettings = field(default_factory=AuditSettings)
+    keeping: StoreSettings = field(default_factory=StoreSettings)
 
     @property
     def store(self) -> Path:
         return self.state_dir / STORE_FILE
+
+    @property
+    def signing_key(self) -> Path:
+        """The private key with which this site signs checkpoints of its audit."""
+        return self.audit.signing_key or self.root_key.with_name(SIGNING_FILE)
 
 
 def load(path: Path) -> SiteSettings:
@@ -132,6 +146,7 @@ class _Files:
 def _site(top: SettingsTable, file: Path, files: _Files) -> SiteSettings:
     table = top.table("site")
     kme_id = KmeId(table.text("kme_id", pattern=NAME))
+    saes, sae_policies = read_saes(top)
     site = SiteSettings(
         file=file,
         kme_id=kme_id,
@@ -142,8 +157,11 @@ def _site(top: SettingsTable, file: Path, files: _Files) -> SiteSettings:
         tls=_tls(top.table("tls"), files),
         security=_security(top),
         link=_link(top.table("link"), files),
-        api=_api(top.table("api")),
-        saes=_saes(top),
+        api=_api(top.table("api"), files),
+        saes=saes,
+        sae_policies=sae_policies,
+        audit=read_audit(top, files.folder),
+        keeping=read_store(top),
         policies=(),
     )
     table.finish()
@@ -168,6 +186,8 @@ def _tls(table: SettingsTable, files: _Files) -> TlsFiles:
         ca=files.existing(table, "ca"),
         cert=files.existing(table, "cert"),
         key=files.existing(table, "key"),
+        # No default: whether certificates can be revoked is for the file to say.
+        crl=None if table.text("crl") == NO_CRL else files.existing(table, "crl"),
     )
     table.finish()
     return tls
@@ -236,14 +256,23 @@ def _model(link: SettingsTable) -> LinkModel:
     return LinkModel(gain=(g1, g2, g3), qber=(e1, e2, e3))
 
 
-def _api(table: SettingsTable) -> ApiSettings:
+def _api(table: SettingsTable, files: _Files) -> ApiSettings:
     api = ApiSettings(
         listen=_address(table, "listen"),
         metrics=_address(table, "metrics"),
         key_size=table.integer("key_size", 64, 65536, 256),
         threads=table.integer("threads", 1, 256, 16),
         key_lifetime_s=table.number("key_lifetime_s", 1, 1e8, 86400.0),
+        identity=table.texts("identity", IDENTITIES, ("uri",)),
+        tls_1_2=table.flag("tls_1_2", False),
+        behind_proxy=files.path(table, "behind_proxy") if table.has("behind_proxy") else None,
     )
+    if api.behind_proxy is not None and len(bytes(api.behind_proxy)) > SOCKET_PATH_BYTES:
+        raise table.refuse(
+            "behind_proxy", str(api.behind_proxy), f"must be at most {SOCKET_PATH_BYTES} bytes long"
+        )
+    if not api.identity or len(set(api.identity)) != len(api.identity):
+        raise table.refuse("identity", list(api.identity), "must be one or more, each once")
     if api.key_size % 8:
         raise table.refuse("key_size", api.key_size, "must be a multiple of 8")
     table.finish()
@@ -256,17 +285,6 @@ def _address(table: SettingsTable, key: str) -> Address:
     if not PORTS[0] <= int(port) <= PORTS[1]:
         raise table.refuse(key, value, f"the port must be from {PORTS[0]} to {PORTS[1]}")
     return Address(host=host, port=int(port))
-
-
-def _saes(top: SettingsTable) -> dict[SaeId, KmeId]:
-    saes: dict[SaeId, KmeId] = {}
-    for table in top.tables("saes"):
-        name = SaeId(table.text("id", pattern=NAME))
-        if name in saes:
-            raise table.refuse("id", name, "is listed twice")
-        saes[name] = KmeId(table.text("kme", pattern=NAME))
-        table.finish()
-    return saes
 
 
 def _policies(top: SettingsTable, site: SiteSettings, files: _Files) -> tuple[PolicySettings, ...]:

@@ -1,9 +1,9 @@
-"""The jobs process of a site: refresh runs and key expiry, by one leader among any number."""
+"""The jobs process of a site: refresh runs, key expiry and standing work, by one leader."""
 
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
@@ -15,11 +15,13 @@ from apscheduler.triggers.interval import IntervalTrigger
 from keyferry.leader import LeaderLock
 from keyferry.refreshing import Refreshing
 from keyferry.retrying import Backoff
+from keyferry.standing import Standing
 from qkd_core.errors import (
     AuditUnavailable,
     KeysExhausted,
     PeerUnavailable,
     PeerViolation,
+    RolledBack,
     SinkRejected,
     SinkUnavailable,
 )
@@ -30,7 +32,14 @@ log = logging.getLogger(__name__)
 STEP_S = 0.5
 EXPIRY_S = 10.0
 MOST_STEPS = 8  # in a row, before others have their turn
-PASSING = (AuditUnavailable, KeysExhausted, PeerUnavailable, PeerViolation, SinkUnavailable)
+PASSING = (
+    AuditUnavailable,
+    KeysExhausted,
+    PeerUnavailable,
+    PeerViolation,
+    RolledBack,
+    SinkUnavailable,
+)
 
 
 class RefreshJob:
@@ -95,9 +104,10 @@ class Jobs:
         allocations: AllocationStore,
         clock: Clock,
         lock_file: Path,
-        monotonic: Callable[[], float] = time.monotonic,
+        standing: Sequence[Standing] = (),
     ) -> None:
-        self._jobs = [RefreshJob(refreshing, Backoff(monotonic)) for refreshing in refreshes]
+        self._standing = standing
+        self._jobs = [RefreshJob(refreshing, Backoff(time.monotonic)) for refreshing in refreshes]
         self._allocations = allocations
         self._clock = clock
         self._lock = LeaderLock(lock_file)
@@ -115,6 +125,8 @@ class Jobs:
             self.leading.set()
             stop.wait()
             scheduler.shutdown(wait=True)
+            for each in self._standing:
+                each.end()
         finally:
             self.leading.clear()
             self._lock.release()
@@ -132,7 +144,9 @@ class Jobs:
         scheduler = BackgroundScheduler(
             timezone=UTC,
             # A thread for each: a KMS that is slow to answer holds up its own policy only.
-            executors={"default": ThreadPoolExecutor(max(2, 2 * len(self._jobs) + 1))},
+            executors={
+                "default": ThreadPoolExecutor(2 * len(self._jobs) + len(self._standing) + 2)
+            },
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         for job in self._jobs:
@@ -140,6 +154,8 @@ class Jobs:
             if job.refreshing.initiates:
                 scheduler.add_job(job.make_due, self._schedule(job.refreshing.policy.interval_s))
         scheduler.add_job(self.expire, IntervalTrigger(seconds=EXPIRY_S, timezone=UTC))
+        for each in self._standing:
+            scheduler.add_job(each.run, IntervalTrigger(seconds=each.interval_s, timezone=UTC))
         return scheduler
 
     def _schedule(self, interval_s: float) -> IntervalTrigger:

@@ -21,6 +21,7 @@ BATCH = 200
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 10.0
 LONGEST_ROW_PAUSE_S = 60.0
 STOP_S = 2.0
+GATHERING_S = 0.02  # after the first new row, for others that go with it in one message
 NEVER = float("inf")
 
 
@@ -71,7 +72,8 @@ class OutboxSender:
         while not self._stopping.is_set():
             self._poked.clear()
             if self._sent_all():
-                self._poked.wait(self._interval_s)
+                if self._poked.wait(self._interval_s):
+                    self._stopping.wait(GATHERING_S)
             elif self._failures:
                 self._stopping.wait(pause_s(self._failures))
 

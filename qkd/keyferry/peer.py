@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from urllib.parse import quote
 
@@ -20,10 +21,13 @@ from urllib3.exceptions import SSLError
 
 from qkd_api.arguments import objects, parse_json, text
 from qkd_api.identity import kme_uri
+from qkd_api.trust import LiveContext, TlsFiles, Trust
 from qkd_api.wire import allocation_as_json, allocation_from_json
+from qkd_api.witness import MARKS, Rider, header_of, marks_from_header, rides
 from qkd_core.errors import BadKeyRequest, ConfigError, KeyNotFound, PeerUnavailable, PeerViolation
 from qkd_core.types.ids import KeyId, KmeId
 from qkd_core.types.keys import Allocation
+from qkd_core.types.witness import Marks
 
 CONNECTIONS = 32  # kept open for reuse, one for each thread that asks at a time
 NOT_LET_IN = (401, 403)
@@ -49,24 +53,49 @@ class PeerAnswer:
 class PeerSession:
     """Calls to one KME, of which the certificate must name ``peer_kme``. Thread-safe.
 
-    Raises ConfigError when a certificate file cannot be used.
+    The files are read again when they change; open connections are given up then. Raises
+    ConfigError when a certificate file cannot be used.
     """
 
-    def __init__(  # noqa: PLR0913 (three files, one address, one name, one limit)
-        self, base_url: str, *, cert: Path, key: Path, ca: Path, timeout_s: float, peer_kme: KmeId
+    def __init__(  # noqa: PLR0913 (four files, one address, one name, one limit)
+        self,
+        base_url: str,
+        *,
+        cert: Path,
+        key: Path,
+        ca: Path,
+        timeout_s: float,
+        peer_kme: KmeId,
+        crl: Path | None = None,
     ) -> None:
         self._base_url, self._peer, self._timeout_s = base_url.rstrip("/"), peer_kme, timeout_s
         self._ca = str(ca)
+        trust = Trust(TlsFiles(ca=ca, cert=cert, key=key, crl=crl))
+        self._context = LiveContext(trust, lambda: client_context(trust))
         self._session = requests.Session()
         self._session.trust_env = False  # no proxies and no other CA from the environment
-        self._session.mount("https://", NamedPeerAdapter(client_context(cert, key, ca), peer_kme))
+        self._mounted = self._context.current()
+        self._session.mount("https://", NamedPeerAdapter(self._mounted, peer_kme))
+        self._mounting = Lock()
+        self._rider: Rider | None = None
+
+    def ride(self, rider: Rider) -> None:
+        """From now on this site's marks go with every request, and the peer's are kept."""
+        self._rider = rider
 
     def call(self, method: str, path: str, body: object = None) -> PeerAnswer:
-        """Send one request that is safe to send twice. Raises PeerUnavailable, PeerViolation."""
+        """Send one request that is safe to send twice. Raises PeerUnavailable, PeerViolation.
+
+        Raises also RolledBack, once marks ride with the requests.
+        """
+        rider = self._rider if rides(path) else None
+        marks = {MARKS: header_of(rider.outgoing())} if rider is not None else {}
         try:
-            answer = self._sent(method, path, body)
+            answer = self._sent(method, path, body, marks)
         except requests.RequestException as error:
             raise PeerUnavailable(f"KME {self._peer} did not answer: {_cause(error)}") from error
+        if rider is not None and MARKS in answer.headers:
+            rider.incoming(told_marks(answer.headers[MARKS]))
         if answer.status_code in NOT_LET_IN or answer.status_code >= SERVER_SIDE:
             raise PeerUnavailable(f"KME {self._peer} answered {answer.status_code}")
         try:
@@ -82,23 +111,41 @@ class PeerSession:
     def close(self) -> None:
         self._session.close()
 
-    def _sent(self, method: str, path: str, body: object) -> requests.Response:
+    def _sent(
+        self, method: str, path: str, body: object, headers: Mapping[str, str]
+    ) -> requests.Response:
         try:
-            return self._sent_once(method, path, body)
+            return self._sent_once(method, path, body, headers)
         except (requests.exceptions.SSLError, requests.Timeout):
             raise
         except requests.ConnectionError:  # perhaps a kept connection that the peer just closed
-            return self._sent_once(method, path, body)
+            return self._sent_once(method, path, body, headers)
 
-    def _sent_once(self, method: str, path: str, body: object) -> requests.Response:
+    def _sent_once(
+        self, method: str, path: str, body: object, headers: Mapping[str, str]
+    ) -> requests.Response:
+        self._mount_current()
         return self._session.request(
             method,
             self._base_url + path,
             json=body,
+            headers=dict(headers),
             timeout=self._timeout_s,
             verify=self._ca,
             allow_redirects=False,
         )
+
+    def _mount_current(self) -> None:
+        """Connections of before a renewal or a revocation end with the calls that use them."""
+        context = self._context.current()
+        if context is self._mounted:
+            return
+        with self._mounting:
+            if context is not self._mounted:
+                earlier = self._session.get_adapter(self._base_url)
+                self._session.mount("https://", NamedPeerAdapter(context, self._peer))
+                self._mounted = context
+                earlier.close()
 
 
 class Verdict(StrEnum):
@@ -166,18 +213,28 @@ class HttpPeerKme:
         return allocation
 
 
-def client_context(cert: Path, key: Path, ca: Path) -> ssl.SSLContext:
+def told_marks(value: str) -> Marks:
+    """Raises PeerViolation."""
+    try:
+        return marks_from_header(value)
+    except BadKeyRequest as error:
+        raise PeerViolation(f"the peer's marks: {error}") from None
+
+
+def client_context(trust: Trust) -> ssl.SSLContext:
     """TLS 1.3 towards servers of one authority, with our certificate. Raises ConfigError."""
+    files = trust.files
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     try:
-        context.load_cert_chain(cert, key, password=lambda: "")
-        context.load_verify_locations(ca)
+        context.load_cert_chain(files.cert, files.key, password=lambda: "")
+        context.load_verify_locations(files.ca)
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"certificate {cert}, key {key}, CA {ca}: cannot be used: {error}"
+            f"certificate {files.cert}, key {files.key}, CA {files.ca}: cannot be used: {error}"
         ) from error
+    trust.require_unrevoked(context)
     return context
 
 

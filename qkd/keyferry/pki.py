@@ -4,7 +4,7 @@ ECDSA P-256 throughout. A private key file is created with mode 0600, in a direc
 0700, and appears under its name only when it is complete.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -27,6 +27,7 @@ from qkd_core.errors import ConfigError
 
 AUTHORITY_DAYS = 3650
 LEAF_DAYS = 397
+CRL_DAYS = 30
 BACKDATED = timedelta(minutes=5)  # for peers whose clocks are a little behind
 NAME_LIMIT = 64  # ub-common-name, RFC 5280 appendix A.1
 
@@ -118,6 +119,14 @@ class Authority:
             raise ConfigError(f"{files.key} is not the key of {files.cert}")
         return cls(files.cert, cert, key)
 
+    @property
+    def name(self) -> str:
+        return str(self._cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+
+    @property
+    def days_left(self) -> float:
+        return (self._cert.not_valid_after_utc - datetime.now(UTC)) / timedelta(days=1)
+
     def issue(  # noqa: PLR0913 (what a certificate says, each by its name)
         self,
         directory: Path,
@@ -143,6 +152,28 @@ class Authority:
         files = Credential.at(directory, common_name)
         _write(files, cert, key)
         return files
+
+    def revocation_list(
+        self, revoked: Mapping[int, datetime], number: int, days: float = CRL_DAYS
+    ) -> bytes:
+        """A list in PEM of the revoked serial numbers and since when; the next is due in ``days``.
+
+        ``number`` is above that of every earlier list (RFC 5280, 5.2.3).
+        """
+        now = datetime.now(UTC)
+        issuer = self._cert.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._cert.subject)
+            .last_update(now - BACKDATED)
+            .next_update(now + timedelta(days=days))
+            .add_extension(x509.CRLNumber(number), critical=False)
+            .add_extension(_issued_under(issuer), critical=False)
+        )
+        for serial, since in sorted(revoked.items()):
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(since)
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM)
 
     def _signed(
         self, subject: Subject, key: ec.EllipticCurvePublicKey, lifetime: timedelta

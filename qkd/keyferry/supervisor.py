@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 BAD_SETTING = 2  # exit code of a part that can never start as it is configured
 POOL_EXHAUSTED = 3  # exit code of an engine that needs a rekey
-STOP_S = 5.0
+STOP_S, END_S = 5.0, 2.0
+REKEYED_S = 60.0  # how often there is a look whether the link was rekeyed
 FIRST_PAUSE_S, LONGEST_PAUSE_S, STEADY_S = 0.5, 15.0, 30.0
 
 
@@ -78,7 +79,7 @@ class Supervisor:
             raise ConfigError(f"{entry.part.name} cannot start: {last_words(entry.part)}")
         if code == POOL_EXHAUSTED:
             log.critical("%s stopped: the link needs a rekey", entry.part.name)
-            entry.again_at = float("inf")
+            entry.again_at = now + REKEYED_S
             return
         entry.failures = 0 if now - entry.started > STEADY_S else entry.failures + 1
         pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** max(0, entry.failures - 1))
@@ -87,18 +88,26 @@ class Supervisor:
 
     def stop(self) -> None:
         """End all parts, the last started first; by force after a few seconds."""
-        entries = list(reversed(self._running.values()))
+        self._end(list(reversed(self._running.values())), STOP_S)
+        self._running.clear()
+
+    def end(self, *names: str) -> None:
+        """End some parts for good; by force after a moment."""
+        self._end([entry for entry in self._running.values() if entry.part.name in names], END_S)
+        for name in names:
+            self._running.pop(name, None)
+
+    def _end(self, entries: list[_Running], patience_s: float) -> None:
         for entry in entries:
             if entry.process.poll() is None:
                 entry.process.terminate()
-        deadline = time.monotonic() + STOP_S
+        deadline = time.monotonic() + patience_s
         for entry in entries:
             try:
                 entry.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 entry.process.kill()
                 entry.process.wait()
-        self._running.clear()
 
 
 def last_words(part: Part) -> str:
@@ -149,13 +158,19 @@ class StopSignal:
         self._then()
 
 
-def keep_running(supervisor: Supervisor, parts: list[Part], stopping: Callable[[], bool]) -> None:
-    """Run ``parts`` until told to stop, then end them."""
+def keep_running(
+    supervisor: Supervisor,
+    parts: list[Part],
+    stopping: Callable[[], bool],
+    at_end: Callable[[], None] = lambda: None,
+) -> None:
+    """Run ``parts`` until told to stop, do what is to be done ``at_end``, then end them."""
     try:
         for part in parts:
             supervisor.start(part)
         while not stopping():
             supervisor.watch()
             time.sleep(0.2)
+        at_end()
     finally:
         supervisor.stop()

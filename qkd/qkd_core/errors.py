@@ -59,6 +59,10 @@ class ProvenanceRefused(BlockDiscarded):
     """The link's provenance is not in this site's ``accept_provenance``."""
 
 
+class StoreFull(BlockDiscarded):
+    """The store has no room for the block: the bytes stored and the limit."""
+
+
 class PeerAborted(BlockDiscarded):
     """The other site discarded the block and said why."""
 
@@ -98,6 +102,14 @@ class KeysExhausted(DeliveryError):
         self.retry_after_s = retry_after_s
 
 
+class OverQuota(DeliveryError):
+    """The SAE has had as much as its quota allows for now; ``retry_after_s`` says when to ask."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class PeerUnavailable(DeliveryError):
     """The other site's KME cannot be reached; trying again later may help."""
 
@@ -116,6 +128,14 @@ class RolledBack(DeliveryError):
 
 class AuditUnavailable(QkdError):
     """The audit record cannot be written, so the effect does not happen."""
+
+
+class NotProved(QkdError):
+    """A signature or a proof of the audit does not show what it claims."""
+
+
+class CollectorUnavailable(QkdError):
+    """The collector of audit records does not take them now; they are sent again."""
 
 
 class StoreDamaged(QkdError):

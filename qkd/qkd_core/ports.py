@@ -10,19 +10,23 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from qkd_core.types.agreement import BlockRecord, Cession, Notice, PadMarks
 from qkd_core.types.authentication import Lane, MessageKind, Pad, PadName
 from qkd_core.types.blocks import DecoySettings, Detections
+from qkd_core.types.figures import PoolLevel
 from qkd_core.types.ids import BlockId, Generation, KeyId, Provenance, SaeId, Side
 from qkd_core.types.keys import (
     Allocation,
     BlockState,
     DeliveredKey,
+    KeyRange,
     KeyRequest,
     NewBlock,
     RefreshRun,
     RefreshState,
 )
 from qkd_core.types.refresh import RefreshProposal
+from qkd_core.types.witness import Marks, Proof, Remembered, Runs
 
 
 class Clock(Protocol):
@@ -170,6 +174,15 @@ class BlockStore(Protocol):
     def provenances(self) -> tuple[Provenance, ...]:
         """Of the blocks that `free_bytes` counts; sorted, each once."""
 
+    def unspent(self) -> tuple[BlockId, ...]:
+        """Available blocks with a byte that is in no key, as far as this site knows; ascending."""
+
+    def stored_bytes(self) -> int:
+        """Bytes of available blocks that are in no key, whoever owns them."""
+
+    def note_paused(self, paused: bool) -> None:
+        """The link waits because the store is full, or goes on: shown and audited."""
+
 
 class AllocationStore(Protocol):
     """Keys cut from the stored bytes of one link, at one site."""
@@ -218,6 +231,73 @@ class AllocationStore(Protocol):
         """The peer has them."""
 
 
+class AgreementStore(Protocol):
+    """What the two KMEs agree on about stored bytes, beside allocations.
+
+    A deed that the peer must know of leaves a notice in the same transaction; the notice stays
+    until the peer has acknowledged it. Every deed of the peer is checked against all that is
+    recorded here before it takes effect.
+    """
+
+    def cede(self, n_bytes: int) -> tuple[Cession, ...]:
+        """Give up to ``n_bytes`` of this site's free bytes to the peer, for good."""
+
+    def burn_key(self, key_id: KeyId, reason: str) -> str:
+        """Burn a key at both sites; returns what state it was in here. Raises KeyNotFound.
+
+        Bytes that were handed out stay where they went.
+        """
+
+    def destroy_block(self, block_id: BlockId, reason: str) -> None:
+        """Erase what is left of a block at both sites. Idempotent."""
+
+    def orphan_block(self, block_id: BlockId, at_peer: BlockState) -> tuple[KeyId, ...]:
+        """The peer lost a block that is available here: burn the rest, and report the keys.
+
+        Those are the keys cut here that the peer will never have. Idempotent.
+        """
+
+    def zeroise_link(self, reason: str) -> None:
+        """Erase stored bytes, held keys and pads at both sites: the link needs a rekey."""
+
+    def notices(self, limit: int) -> tuple[Notice, ...]:
+        """What the peer has not acknowledged, oldest first."""
+
+    def told(self, notice_ids: Sequence[str]) -> None:
+        """The peer has acted on them."""
+
+    def refused(self, notice: Notice, why: str) -> None:
+        """The peer will never act on it: an alarm, and the notice goes."""
+
+    def heed(self, notice: Notice) -> None:
+        """Act on a notice of the peer, once. Raises PeerViolation; what it named is burnt then."""
+
+
+class RecordStore(Protocol):
+    """What a site can show of its records to compare them with the peer's."""
+
+    def unspent(self) -> tuple[BlockId, ...]:
+        """As `BlockStore.unspent`."""
+
+    def records(self, blocks: Sequence[BlockId]) -> tuple[BlockRecord, ...]:
+        """One for each, of one moment; state ``none`` for a block that is not here."""
+
+    def read_free(self, ranges: Sequence[KeyRange]) -> bytes:
+        """Bytes that are in no key here, for hashing; they stay.
+
+        Raises KeyNotFound, StoreDamaged.
+        """
+
+    def pad_marks(self) -> PadMarks:
+        """The first unused pad by sender, lane and segment."""
+
+    def note_differences(self, found: Sequence[str]) -> None:
+        """Differences between the records of both sites: audited, and an alarm each."""
+
+    def note_reconciled(self, n_blocks: int, n_bytes: int, n_differences: int) -> None:
+        """Records were compared: of so many blocks, and a hash over so many bytes."""
+
+
 class RefreshStore(Protocol):
     """Refresh runs at one site, one row a run; each change is durable before it is acted on."""
 
@@ -244,6 +324,77 @@ class RefreshStore(Protocol):
         """Advance the run. ValueError for a move that the state machine does not have."""
 
 
+class WitnessStore(Protocol):
+    """What this site durably knows of its own progress and of its peer's.
+
+    A site that is older than its peer remembers delivers, consumes and tags nothing; any other one
+    only as far as its peer has acknowledged beforehand (`architecture.md`, section 4).
+    """
+
+    def marks(self) -> Marks:
+        """How far this site is, all of it durable."""
+
+    def judge(self, told: Remembered) -> None:
+        """Compare what the peer remembers of this site. Raises RolledBack, then and ever after."""
+
+    def enter(self, era: int, proof: Proof) -> None:
+        """The peer let this site open. Without proof, held keys that were perhaps consumed are
+        burnt at both sites and nothing is open any more. Raises RolledBack."""
+
+    def close(self) -> Marks:
+        """Act no more until the next start; returns the final marks."""
+
+    def runs_wanted(self, n_bytes: int, lanes: Sequence[Lane]) -> Runs:
+        """What the peer is to open, for ``n_bytes`` and a run of each lane's pads to be open."""
+
+    def take_runs(self, asked: Runs, opened: Runs) -> None:
+        """The peer opened them: act within. What lies before, and is not known to be used, is
+        burnt at both sites."""
+
+    def park(self, now: float) -> int:
+        """Give up consuming keys, without asking, that were held for a while; how many."""
+
+    def ask_release(self, key_ids: Sequence[KeyId]) -> None:
+        """Durably note that the peer is going to be asked for parked keys."""
+
+    def take_release(self, key_ids: Sequence[KeyId]) -> None:
+        """The peer knows that these parked keys may be consumed."""
+
+    def remembered(self) -> Remembered:
+        """What this site remembers of its peer."""
+
+    def remember(self, marks: Marks) -> None:
+        """Keep the newest of what the peer told."""
+
+    def let_open(self, marks: Marks, proof: Proof) -> int:
+        """The peer starts; returns its era. Without proof, what was open to it is not opened
+        again, and keys that it has not acknowledged are burnt at both sites.
+
+        Raises RolledBack for an incarnation of the peer that is not the one known here.
+        """
+
+    def let_run(self, marks: Marks, wanted: Runs) -> Runs:
+        """Keep the peer's marks, and open runs for it: what lies in its own part.
+
+        Raises PeerUnavailable when it speaks as another incarnation or of an older era.
+        """
+
+    def let_release(self, marks: Marks) -> None:
+        """Keep the peer's marks, in which it says that it consumes parked keys. Raises as above."""
+
+    def start_empty(self, reason: str) -> None:
+        """Erase all key and all pads; a new incarnation, for which the peer has to be rekeyed."""
+
+    def rekey(self, secret: bytes, reason: str) -> None:
+        """Start empty with a new pre-shared secret. ConfigError on its size, or if it is old."""
+
+
+class PoolGauge(Protocol):
+    """How the pool of this site's half stands, for forecasts and for shares of it."""
+
+    def level(self) -> PoolLevel: ...
+
+
 # ------------------------------------------------------------------------------------- the others
 class PeerKme(Protocol):
     """The other site's KME, over the inter-KME API."""
@@ -253,6 +404,25 @@ class PeerKme(Protocol):
 
     def pull(self, key_id: KeyId) -> Allocation:
         """Ask the allocator for one of its keys. Raises PeerUnavailable, KeyNotFound."""
+
+
+class WitnessPeer(Protocol):
+    """The other site's witness, over the inter-KME API. Each call raises PeerUnavailable."""
+
+    def remembered(self) -> Remembered:
+        """What the peer remembers of this site."""
+
+    def open(self, marks: Marks, proof: Proof) -> int:
+        """This site's era. Raises RolledBack when the peer refuses this incarnation."""
+
+    def run(self, marks: Marks, wanted: Runs) -> tuple[Runs, Remembered]:
+        """What the peer opened of ``wanted``, and what it remembers now."""
+
+    def release(self, marks: Marks) -> None:
+        """The peer knows that keys parked here may be consumed."""
+
+    def close(self, marks: Marks) -> bool:
+        """The peer knows that this site is at rest; whether it is being stopped as well."""
 
 
 class RefreshPeer(Protocol):

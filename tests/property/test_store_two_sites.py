@@ -47,6 +47,7 @@ class TwoSitesOfOneLink(RuleBasedStateMachine):
         self.secrets = {}  # key ID -> bytes, as they first left any store
         self.owners = {}  # key ID -> side
         self.served = set()  # (key ID, slave)
+        self.burnt = set()
         self.stored = {}  # block -> its stored bytes
         self.sites = {}
 
@@ -115,6 +116,32 @@ class TwoSitesOfOneLink(RuleBasedStateMachine):
         assert slave != "stranger"
         self.served.add((key_id, slave))
 
+    @rule(side=SIDES, n_bytes=st.integers(1, 900))
+    def cede(self, side, n_bytes):
+        """Give free bytes away; the peer owns them when it is told, and not before."""
+        before = self.sites[side].blocks.free_bytes()
+        ceded = self.sites[side].agreement.cede(n_bytes)
+        total = sum(cession.part.stop - cession.part.start for cession in ceded)
+        assert total <= n_bytes
+        assert self.sites[side].blocks.free_bytes() == before - total
+
+    @precondition(lambda self: self.secrets)
+    @rule(data=st.data(), side=SIDES)
+    def burn(self, data, side):
+        key_id = data.draw(st.sampled_from(sorted(self.secrets)))
+        if self.sites[side].allocations.allocation(key_id) is not None:
+            self.sites[side].agreement.burn_key(key_id, "test")
+            self.burnt.add(key_id)
+
+    @rule(side=SIDES, acknowledged=st.booleans())
+    def pass_notices(self, side, acknowledged):
+        """Carry notices to the other site; the answer may be lost."""
+        notices = self.sites[side].agreement.notices(5)
+        for notice in notices:
+            self.sites[side.other].agreement.heed(notice)
+        if acknowledged:
+            self.sites[side].agreement.told([notice.notice_id for notice in notices])
+
     @rule(seconds=st.sampled_from([1, 60, 4000]))
     def time_passes(self, seconds):
         self.clock.time += seconds
@@ -136,6 +163,22 @@ class TwoSitesOfOneLink(RuleBasedStateMachine):
             stored = {p.block_id: self.stored[p.block_id] for p in ranges}
             assert bytes(stored[block][i] for block, i in places) == secret
 
+    @invariant()
+    def every_byte_is_one_sites_or_on_its_way_and_no_rule_was_broken(self):
+        """What is free at one site is not free at the other, whatever was ceded."""
+        records = [
+            {record.block_id: record for record in site.records.records(sorted(self.stored))}
+            for site in self.sites.values()
+        ]
+        for block in self.stored:
+            mine = {
+                side: owned(record[block], side)
+                for side, record in zip(self.sites, records, strict=True)
+            }
+            assert not mine[Side.A] & mine[Side.B], "a byte that both sites own"
+        for site in self.sites.values():
+            assert site.figures().alarms == {}
+
     def teardown(self):
         for site in self.sites.values():
             site.close()
@@ -145,6 +188,15 @@ class TwoSitesOfOneLink(RuleBasedStateMachine):
 
     def reopened(self, side):
         raise NotImplementedError
+
+
+def owned(record, side):
+    """The bytes of a block that are this side's, as its record has it."""
+    bytes_ = set(range(*record.layout.half(side)))
+    for cession in record.cessions:
+        moved = range(cession.part.start, cession.part.stop)
+        bytes_ = bytes_.union(moved) if cession.owner is side else bytes_.difference(moved)
+    return bytes_
 
 
 class InMemory(TwoSitesOfOneLink):

@@ -11,6 +11,7 @@ import pytest
 from keyferry.config import load
 from keyferry.pki import Authority
 from qkd_core.errors import ConfigError
+from qkd_core.keys.quotas import SaePolicy
 from qkd_core.types.ids import Provenance, Side
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "site.example.toml"
@@ -21,8 +22,10 @@ def site_file(tmp_path: Path) -> Path:
     """The example with the certificate files it names."""
     shutil.copy(EXAMPLE, tmp_path / "site.toml")
     (tmp_path / "tls").mkdir()
-    for name in ("ca.pem", "kme-a.pem", "kme-a.key"):
+    for name in ("ca.pem", "crl.pem", "kme-a.pem", "kme-a.key"):
         (tmp_path / "tls" / name).write_text("only its existence is checked here\n")
+    (tmp_path / "audit").mkdir()
+    (tmp_path / "audit" / "auditor.pem").write_text("the same\n")
     return tmp_path / "site.toml"
 
 
@@ -40,6 +43,14 @@ def test_the_example_is_a_valid_site_file(site_file):
     assert site.link.pulses.n_pulses == 10**9
     assert site.policies[0].policy.kmes == ("kme-a", "kme-b")
     assert site.tls.ca == site_file.parent / "tls/ca.pem"
+    assert site.audit.auditor_key == site_file.parent / "audit/auditor.pem"
+    assert str(site.signing_key) == "/etc/keyferry/audit-signing.key"
+
+
+def test_the_api_may_be_left_to_a_proxy(site_file):
+    assert load(site_file).api.behind_proxy is None
+    edited(site_file, "threads = 16", 'threads = 16\nbehind_proxy = "run/api.sock"')
+    assert load(site_file).api.behind_proxy == site_file.parent / "run/api.sock"
 
 
 def test_only_device_bits_are_accepted_unless_the_file_says_otherwise(site_file):
@@ -47,7 +58,55 @@ def test_only_device_bits_are_accepted_unless_the_file_says_otherwise(site_file)
     assert load(site_file).accept_provenance == {Provenance.DEVICE}
 
 
+@pytest.mark.parametrize(
+    ("url", "posted_to"),
+    [
+        ("https://logs.example", "https://logs.example/v1/logs"),
+        ("http://127.0.0.1:4318/", "http://127.0.0.1:4318/v1/logs"),
+        ("http://[::1]:4318/v1/audit", "http://[::1]:4318/v1/audit"),
+        ("http://localhost:4318", "http://localhost:4318/v1/logs"),
+    ],
+)
+def test_records_are_posted_in_the_clear_on_this_machine_only(site_file, url, posted_to):
+    edited(site_file, "checkpoint_s = 60", f'otlp = "{url}"')
+    assert load(site_file).audit.otlp == posted_to
+
+
+def test_without_an_audit_table_there_is_no_auditor(site_file):
+    text = site_file.read_text()
+    start, stop = text.index("[audit]"), text.index("[[saes]]")
+    site_file.write_text(text[:start] + text[stop:])
+    assert load(site_file).audit.auditor_key is None
+
+
+def test_the_file_says_whom_an_sae_may_share_keys_with_and_how_much_it_may_have(site_file):
+    policies = load(site_file).sae_policies
+    assert policies["sae-a"] == SaePolicy(
+        allow=frozenset({"sae-b"}), rate_hz=50.0, burst=500, share=0.8
+    )
+    assert policies["sae-b"] == SaePolicy(allow=None)
+
+
+def test_identity_is_the_uri_unless_the_file_gives_an_order(site_file):
+    assert load(site_file).api.identity == ("uri",)
+    edited(site_file, 'identity = ["uri"]', 'identity = ["uri", "cn"]')
+    assert load(site_file).api.identity == ("uri", "cn")
+    edited(site_file, 'identity = ["uri", "cn"]', "")
+    assert load(site_file).api.identity == ("uri",)
+
+
+def test_only_the_word_none_says_that_certificates_cannot_be_revoked(site_file):
+    assert load(site_file).tls.crl == site_file.parent / "tls/crl.pem"
+    edited(site_file, 'crl = "tls/crl.pem"', 'crl = "none"')
+    assert load(site_file).tls.crl is None
+
+
 WRONG = [
+    ("checkpoint_s = 60", 'otlp = "http://logs.example"', "must be an https URL, or http to this"),
+    ("checkpoint_s = 60", 'otlp = "ftp://localhost"', "must be an https URL, or http to this"),
+    ("checkpoint_s = 60", "checkpoint_s = 0.5", "audit.checkpoint_s = 0.5: must be a number from"),
+    ("checkpoint_s = 60", 'peer_key = "short"', "audit.peer_key = 'short': must be a text that"),
+    ('"audit/auditor.pem"', '"nowhere"', "must be a file that exists"),
     ('side = "a"', 'side = "c"', "site.side = 'c': must be one of a, b"),
     ('side = "a"', "", "site.side is missing: must be one of a, b"),
     ("eps_sec = 1e-9", "eps_sec = 0.5", "security.eps_sec = 0.5: must be a number from"),
@@ -68,10 +127,27 @@ WRONG = [
     ('id = "sae-b"', 'id = "sae-a"', "saes[1].id = 'sae-a': is listed twice"),
     ('id = "sae-b"', 'id = "../b"', "saes[1].id = '../b': must be a text that matches"),
     ('id = "sae-b"\nkme = "kme-b"', 'id = "sae-b"\nkme = "kme-c"', "sae-b is at 'kme-c': must be"),
+    ('allow = "*"', "", "saes[1].allow is missing: must be a list of texts, or '*'"),
+    ('allow = "*"', 'allow = "sae-a"', "saes[1].allow = 'sae-a': must be a list of texts, or '*'"),
+    ('allow = ["sae-b"]', 'allow = ["sae-x"]', "sae-a allows sae-x: must be SAEs of this file"),
+    ("rate_hz = 50", "", "saes[0].rate_hz is missing: must be a number from 1e-06"),
+    ("burst = 500", "burst = 0", "saes[0].burst = 0: must be a whole number from 1"),
+    ("share = 0.8", "share = 1.5", "saes[0].share = 1.5: must be a number from 0.001 to 1"),
+    ('identity = ["uri"]', "identity = []", "api.identity = []: must be one or more, each once"),
+    ("threads = 16", f"behind_proxy = '/{'x' * 107}'", "must be at most 107 bytes long"),
+    ('identity = ["uri"]', 'identity = ["cn", "cn"]', "must be one or more, each once"),
+    ('identity = ["uri"]', 'identity = ["header"]', "must be a list of uri, dns, cn"),
+    ('crl = "tls/crl.pem"', "", "tls.crl is missing"),
+    ("tls_1_2 = false", "tls_1_2 = 1", "api.tls_1_2 = 1: must be true or false"),
+    ('crl = "tls/crl.pem"', 'crl = "gone.pem"', "must be a file that exists"),
     ('name = "backup"', 'name = "back/up"', "policies[0].name = 'back/up': must be a text"),
     ("interval_s = 3600", "interval_s = 0", "policies[0].interval_s = 0: must be a number from 1"),
     ('kind = "vault-kv"', 'kind = "hsm"', "policies[0].target.kind = 'hsm': must be one of"),
     ('url = "https://openbao-a', 'url = "http://openbao-a', "policies[0].target.url = 'http://"),
+    ("max_bytes = 268435456", "max_bytes = 0", "store.max_bytes = 0: must be a whole number"),
+    ('on_full = "pause"', 'on_full = "stop"', "store.on_full = 'stop': must be one of pause, drop"),
+    ("erase_after_s = 3600", "erase_after_s = 0", "store.erase_after_s = 0: must be a number"),
+    ("reconcile_s = 3600", 'reconcile_s = "1h"', "store.reconcile_s = '1h': must be a number"),
     ("[site]", "[site", "not TOML"),
 ]
 
@@ -118,6 +194,7 @@ def certified(site_file: Path) -> Path:
     shutil.rmtree(tls)
     authority = Authority.create(tls, "a test authority")
     authority.issue(tls, "kme-a", uri="urn:keyferry:kme:kme-a", server=True, client=True)
+    (tls / "crl.pem").write_bytes(authority.revocation_list({}, 1))
     return site_file
 
 

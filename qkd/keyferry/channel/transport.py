@@ -7,12 +7,12 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from keyferry.channel.frames import HEADER, TAGGED, TRAILER_BYTES, Frame, Header, Trailer
-from qkd_core.errors import ChannelError, ConfigError
+from qkd_api.trust import LiveContext, TlsFiles, Trust
+from qkd_core.errors import ChannelError, ConfigError, NotAuthorised
 from qkd_core.types.ids import KmeId, Side
 
 KEEPALIVE_IDLE_S = 5
@@ -20,46 +20,57 @@ UNACKNOWLEDGED_MS = 15_000
 HANDSHAKE_S = 5.0  # for each step of it; somebody else may be waiting
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelIdentity:
-    """Who this end is, and whom it talks to."""
+    """Who this end is, and whom it talks to; files that change are read again."""
 
-    ca: Path
-    cert: Path
-    key: Path
-    peer_kme: KmeId
+    def __init__(
+        self, *, ca: Path, cert: Path, key: Path, peer_kme: KmeId, crl: Path | None = None
+    ) -> None:
+        self.peer_kme = peer_kme
+        self.trust = Trust(TlsFiles(ca=ca, cert=cert, key=key, crl=crl))
 
     def context(self, *, server: bool) -> ssl.SSLContext:
         """TLS 1.3 only, a certificate of our own authority required; no other one is trusted.
 
         Raises ConfigError on unusable files.
         """
+        files = self.trust.files
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False  # the KME's URI name is checked instead, see require_peer
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_REQUIRED
         try:
-            context.load_verify_locations(self.ca)
-            context.load_cert_chain(self.cert, self.key)
+            context.load_verify_locations(files.ca)
+            context.load_cert_chain(files.cert, files.key)
         except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"{self.cert}: not usable as a certificate: {error}") from error
+            raise ConfigError(f"{files.cert}: not usable as a certificate: {error}") from error
+        self.trust.require_unrevoked(context)
         return context
+
+    def check(self, connection: ssl.SSLSocket) -> None:
+        """Raises ChannelError once the peer's certificate is revoked."""
+        try:
+            self.trust.check(connection.getpeercert() or {})
+        except NotAuthorised as error:
+            raise ChannelError(f"the peer's engine: {error}") from error
 
 
 class Transport:
     """One connection to the peer's engine. Not thread-safe: an engine talks to one peer in turn."""
 
-    def __init__(self, connection: ssl.SSLSocket, sender: Side) -> None:
+    def __init__(self, connection: ssl.SSLSocket, sender: Side, identity: ChannelIdentity) -> None:
         """``sender``: the side at the other end."""
         self._connection = connection
         self._sender = sender
+        self._identity = identity
 
     def send(self, frame: Frame) -> None:
         """Raises ChannelError."""
         parts = [frame.header.encode(), frame.body]
         if frame.trailer is not None:
             parts.append(frame.trailer.encode())
+        self._identity.check(self._connection)
         with channel_errors("sending"):
             self._connection.sendall(b"".join(parts))
 
@@ -105,7 +116,7 @@ class Listener:
     def __init__(self, host: str, port: int, identity: ChannelIdentity) -> None:
         """Raises ConfigError when the port is taken."""
         self._identity = identity
-        self._context = identity.context(server=True)
+        self._context = LiveContext(identity.trust, lambda: identity.context(server=True))
         try:
             self._socket = socket.create_server((host, port), backlog=4)
         except OSError as error:
@@ -122,9 +133,9 @@ class Listener:
             plain, _ = self._socket.accept()
             with closed_on_error(plain):
                 tuned(plain, HANDSHAKE_S)
-                connection = self._context.wrap_socket(plain, server_side=True)
+                connection = self._context.current().wrap_socket(plain, server_side=True)
                 require_peer(connection, self._identity.peer_kme)
-        return Transport(connection, Side.A)
+        return Transport(connection, Side.A, self._identity)
 
     def close(self) -> None:
         self._socket.close()
@@ -139,7 +150,7 @@ def connect(host: str, port: int, identity: ChannelIdentity, timeout_s: float) -
             tuned(plain, HANDSHAKE_S)
             connection = context.wrap_socket(plain)
             require_peer(connection, identity.peer_kme)
-    return Transport(connection, Side.B)
+    return Transport(connection, Side.B, identity)
 
 
 @contextmanager

@@ -11,14 +11,22 @@ from qkd_core.errors import ConfigError, QkdError
 COMMANDS = {
     "api": "service:api",
     "audit": "audit:audit",
+    "backup": "backup:backup",
+    "burn": "operate:burn",
     "check": "service:check",
+    "conformance": "conformance:conformance",
     "engine": "service:engine",
     "jobs": "service:jobs",
     "kme": "service:kme",
     "link": "link:link",
+    "pki": "pki:pki",
+    "reconcile": "operate:reconcile",
+    "restore": "backup:restore",
     "sim-link": "link:sim_link",
+    "status": "operate:status",
     "up": "up:up",
     "warm": "service:warm",
+    "zeroise": "operate:zeroise",
 }
 
 

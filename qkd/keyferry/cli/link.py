@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from keyferry.cli.operate import rekey
 from qkd_core.types.ids import Side
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -54,6 +55,9 @@ def sim_link(  # noqa: PLR0913  one parameter per option
 @click.group()
 def link() -> None:
     """Look after a link's pre-shared secret."""
+
+
+link.add_command(rekey)
 
 
 @link.command()

@@ -42,6 +42,7 @@ def check(site: Path) -> None:
             f" {n_secret} secret bits if the link is as the model says"
         ),
         "SAEs": ", ".join(sorted(settings.saes)) or "none",
+        "auditor": str(settings.audit.auditor_key or "none: records have no MACs"),
         "policies": ", ".join(entry.policy.name for entry in settings.policies) or "none",
     }
     for name, value in lines.items():
@@ -69,7 +70,14 @@ def kme(site: Path) -> None:
         Part(name=name, command=keyferry_command(name, str(site)))
         for name in ("engine", "api", "jobs")
     ]
-    keep_running(Supervisor(), parts, stopping)
+    supervisor = Supervisor()
+
+    def rest() -> None:
+        from keyferry.bootstrap import rest_site
+
+        rest_site(settings, lambda: supervisor.end("engine", "jobs"))
+
+    keep_running(supervisor, parts, stopping, rest)
 
 
 @click.command()

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from keyferry.channel.conversation import Conversation
 from keyferry.engine import plan_message
+from keyferry.engine.room import Room
 from qkd_core.errors import ChannelError, PlanRefused, ProvenanceRefused
 from qkd_core.photons.distil import distil_alice, distil_bob
 from qkd_core.ports import AliceDevice, BlockStore, BobDevice, PadStore
@@ -87,6 +88,7 @@ class AliceEnd:
     blocks: BlockStore
     pads: PadStore
     configured: LinkModel
+    room: Room
     refill: PadRefill = PadRefill()
     entropy: Callable[[int], bytes] = os.urandom
     side: Side = Side.A
@@ -105,7 +107,7 @@ class AliceEnd:
             self.entropy,
             self._learn,
         )
-        store_and_confirm(talk, self.blocks, block)
+        store_and_confirm(talk, self.blocks, block, self.room)
         return block
 
     def _learn(self, tallies: Tallies) -> None:
@@ -142,6 +144,7 @@ class BobEnd:
     terms: LinkTerms
     device: BobDevice
     blocks: BlockStore
+    room: Room
     entropy: Callable[[int], bytes] = os.urandom
     side: Side = Side.B
 
@@ -156,7 +159,7 @@ class BobEnd:
         self.device.arm(block_id, plan.settings)
         talk.receive(MessageKind.START)  # a peer that died is noticed here, not at the device
         block = distil_bob(talk, plan, self.device.detections(block_id), self.entropy)
-        store_and_confirm(talk, self.blocks, block)
+        store_and_confirm(talk, self.blocks, block, self.room)
         return block
 
 
@@ -174,13 +177,16 @@ def received_plan(body: bytes, terms: LinkTerms, block_id: BlockId) -> BlockPlan
     return plan
 
 
-def store_and_confirm(talk: Conversation, blocks: BlockStore, block: DistilledBlock) -> None:
+def store_and_confirm(
+    talk: Conversation, blocks: BlockStore, block: DistilledBlock, room: Room
+) -> None:
     """Keep the block as pending, exchange confirmations, then make it available.
 
     A crash in between leaves the block pending; the engines settle it when they meet again.
-    Raises ChannelError.
+    Raises ChannelError; StoreFull when the block is to be dropped, which the peer is then told.
     """
     new = new_block(block)
+    room.require(new.layout.stored_bytes)
     blocks.store_pending(new)
     mine = confirmation(new)
     talk.send_tagged(MessageKind.CONFIRMATION, mine)

@@ -9,6 +9,7 @@ from typing import Protocol
 from keyferry.channel.conversation import Conversation, FrameTransport, Line
 from keyferry.engine.block import LinkEnd, LinkTerms
 from keyferry.engine.greeting import greet
+from keyferry.engine.room import Room
 from keyferry.engine.settling import settle
 from qkd_core.errors import (
     AuthenticationFailed,
@@ -19,7 +20,7 @@ from qkd_core.errors import (
     PeerAborted,
 )
 from qkd_core.photons.authentication import Authenticator
-from qkd_core.ports import BlockStore, PadStore
+from qkd_core.ports import AgreementStore, BlockStore, PadStore
 from qkd_core.types.ids import BlockId, Side
 from qkd_core.types.keys import BlockState
 
@@ -59,6 +60,8 @@ class Engine:
     terms: LinkTerms
     blocks: BlockStore
     pads: PadStore
+    agreement: AgreementStore
+    room: Room
     connect: Callable[[], ClosableTransport]
     timeout_s: float
     stopping: Callable[[], bool] = lambda: False
@@ -72,6 +75,9 @@ class Engine:
         reconnecting = Pause(0.1, 1.0, self.stopping)
         failing = Pause(0.25, 300.0, self.stopping)
         while not self.stopping():
+            if self.room.must_wait():
+                reconnecting.take()
+                continue
             try:
                 transport = self.connect()
             except ChannelError as error:
@@ -91,12 +97,12 @@ class Engine:
         authenticator = Authenticator(self.end.side, self.pads)
         line = Line(transport, authenticator, self.terms.link_id, self.timeout_s)
         greet(line, self.terms)
-        outcome = settle(line, self.blocks)
+        outcome = settle(line, self.blocks, self.agreement)
         for block in outcome.made_available:
             log.info("block %d settled: available", block)
         for block in outcome.destroyed:
             log.warning("block %d settled: destroyed, the peer does not have it", block)
-        while not self.stopping():
+        while not self.stopping() and not self.room.must_wait():
             if self._one_block(line):
                 failing.forget()
             elif self.end.side is Side.A:  # A begins each block, so A sets the pace
@@ -109,6 +115,9 @@ class Engine:
         try:
             block = self.end.run_block(talk, block_id)
         except PeerAborted as error:
+            # The peer aborts before it stores: what is pending here is at this site only.
+            if self.blocks.state(block_id) is BlockState.PENDING:
+                self.blocks.destroy(block_id, "the peer gave it up")
             self._discarded(block_id, error)
             return False
         except (BlockDiscarded, LinkError) as error:

@@ -1,13 +1,14 @@
 """`AllocationStore` over SQLite; each method is one transition, and most have their own module."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from keyferry.store.claims import take_over
 from keyferry.store.cutting import Order, cut_keys
 from keyferry.store.database import Database
-from keyferry.store.epochs import destroy_empty_epochs
-from keyferry.store.handing_out import Call, serve
+from keyferry.store.epochs import retire_old_epochs
+from keyferry.store.handing_out import Call, KeysParked, serve
 from keyferry.store.key_rows import (
     allocation_from,
     allocation_of,
@@ -16,13 +17,17 @@ from keyferry.store.key_rows import (
     keep_secret,
     move_key,
 )
+from keyferry.store.runs import RunUsedUp
 from keyferry.store.transaction import Transaction
 from qkd_core.keys.allocation import check_request
 from qkd_core.keys.lifecycle import KeyState
 from qkd_core.types.ids import KeyId, SaeId
 from qkd_core.types.keys import Allocation, DeliveredKey, KeyRequest
 
+T = TypeVar("T")
 EXPIRED_AT_ONCE = 500  # keys that one transaction burns
+OPENINGS = 3  # of runs for one request
+RESEALED_IN_TURN = 80  # transactions that move rows out of old epochs
 
 
 class SqliteAllocations:
@@ -31,32 +36,28 @@ class SqliteAllocations:
         self._site = database.site
 
     def deliver(self, request: KeyRequest, expires_at: float) -> tuple[DeliveredKey, ...]:
-        def transition(tx: Transaction) -> tuple[DeliveredKey, ...]:
-            keys = cut_keys(tx, self._site, Order(request, expires_at, KeyState.DELIVERED))
-            for key in keys:
-                audit_key(tx, "key_delivered", key.allocation)
-            tx.count("keys_delivered", len(keys))
-            return tuple([key.delivered() for key in keys])
-
         check_request(request)
-        return self._db.write(transition)
+        order = Order(request, expires_at)
+        return self._within_runs(lambda: self._db.write_together(self._deliver_all, order))
 
     def hold(self, request: KeyRequest, expires_at: float) -> tuple[Allocation, ...]:
         def transition(tx: Transaction) -> tuple[Allocation, ...]:
-            keys = cut_keys(tx, self._site, Order(request, expires_at, KeyState.HELD))
+            order = Order(request, expires_at)
+            [keys] = cut_keys(tx, self._site, [order], KeyState.ALLOCATED)
             for key in keys:
                 keep_secret(tx, key.allocation.key_id, key.secret)
                 audit_key(tx, "key_held", key.allocation)
             return tuple([key.allocation for key in keys])
 
         check_request(request)
-        return self._db.write(transition)
+        return self._within_runs(lambda: self._db.write(transition))
 
     def allocation(self, key_id: KeyId) -> Allocation | None:
         link_id = self._site.link_id
         return self._db.read(lambda connection: allocation_of(connection, link_id, key_id))
 
     def accept(self, allocation: Allocation) -> None:
+        self._db.gate.check()
         violation = self._db.write(lambda tx: take_over(tx, self._site, allocation))
         if violation is not None:
             raise violation
@@ -65,9 +66,15 @@ class SqliteAllocations:
         self, slave: SaeId, master: SaeId, key_ids: Sequence[KeyId], now: float
     ) -> tuple[DeliveredKey, ...]:
         call = Call(slave, master, now)
-        return self._db.write(lambda tx: serve(tx, call, key_ids))
+        self._db.gate.check()
+        try:
+            return self._db.write(lambda tx: serve(tx, call, key_ids))
+        except KeysParked as parked:
+            self._db.gate.release(parked.key_ids)
+            return self._db.write(lambda tx: serve(tx, call, key_ids))
 
     def read_held(self, key_id: KeyId) -> DeliveredKey:
+        self._db.gate.check()
         return self._db.read(lambda connection: held_key(connection, self._db.seal, key_id))
 
     def drop_held(self, key_id: KeyId, *, burnt: bool) -> None:
@@ -85,7 +92,9 @@ class SqliteAllocations:
             expired += burnt
             if burnt < EXPIRED_AT_ONCE:
                 break
-        self._db.write(destroy_empty_epochs)
+        for _ in range(RESEALED_IN_TURN):
+            if not self._db.write(retire_old_epochs):
+                break
         return expired
 
     def outbox(self, limit: int) -> tuple[Allocation, ...]:
@@ -106,15 +115,36 @@ class SqliteAllocations:
 
         self._db.write(transition)
 
+    def _within_runs(self, act: Callable[[], T]) -> T:
+        """Cut keys; when what is open is used up, have the peer open more. Raises RunUsedUp."""
+        self._db.gate.check()
+        for _ in range(OPENINGS):
+            try:
+                return act()
+            except RunUsedUp as used_up:  # others may take what is opened for this one
+                self._db.gate.more_bytes(used_up.n_bytes)
+        return act()
+
+    def _deliver_all(
+        self, tx: Transaction, orders: Sequence[Order]
+    ) -> list[tuple[DeliveredKey, ...]]:
+        """Orders that come at the same time take their keys out of the same chunks."""
+        ordered = cut_keys(tx, self._site, orders, KeyState.DELIVERED)
+        for keys in ordered:
+            for key in keys:
+                audit_key(tx, "key_delivered", key.allocation)
+            tx.count("keys_delivered", len(keys))
+        return [tuple([key.delivered() for key in keys]) for keys in ordered]
+
     def _is_held(self, connection: sqlite3.Connection, key_id: KeyId) -> bool:
         row = connection.execute("SELECT state FROM keys WHERE key_id = ?", (key_id,)).fetchone()
-        return row is not None and row[0] == KeyState.HELD
+        return row is not None and row[0] == KeyState.ALLOCATED
 
     def _expire_some(self, tx: Transaction, now: float) -> int:
         """Burn up to a transaction's worth; keys of refresh runs under way are left alone."""
         due = tx.connection.execute(
             "SELECT key_id FROM keys INDEXED BY keys_due"
-            " WHERE state = 'held' AND expires_at <= ? AND NOT EXISTS ("
+            " WHERE state = 'allocated' AND expires_at <= ? AND NOT EXISTS ("
             "  SELECT 1 FROM refreshes WHERE refreshes.key_id = keys.key_id"
             "  AND refreshes.state NOT IN ('done', 'aborted')) LIMIT ?",
             (now, EXPIRED_AT_ONCE),

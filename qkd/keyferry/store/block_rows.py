@@ -2,6 +2,7 @@
 
 import sqlite3
 
+from keyferry.store.cession_rows import forget_gained
 from keyferry.store.chunks import erase_chunks
 from keyferry.store.pad_rows import drop_segments
 from keyferry.store.transaction import Transaction
@@ -60,6 +61,7 @@ def destroy_block(tx: Transaction, block_id: BlockId, reason: str) -> None:
     )
     if changed:
         erase_chunks(tx, block_id)
+        forget_gained(tx, block_id)
         drop_segments(tx, block_id)
         tx.count("blocks destroyed")
         tx.audit("block_destroyed", block_id=block_id, reason=reason)

@@ -3,6 +3,7 @@
 import sqlite3
 
 from keyferry.store.block_rows import destroy_block, make_available, note_newest, state_of
+from keyferry.store.cession_rows import gained_free_bytes, gained_provenances
 from keyferry.store.chunks import put_chunks
 from keyferry.store.database import Database
 from keyferry.store.pad_rows import add_segment
@@ -87,11 +88,35 @@ class SqliteBlocks:
         return self._db.read(own_free_bytes)
 
     def provenances(self) -> tuple[Provenance, ...]:
-        rows = self._db.rows(
-            "SELECT DISTINCT provenance FROM blocks INDEXED BY blocks_free"
-            " WHERE state = 'available' AND own_next < own_stop ORDER BY provenance"
-        )
-        return tuple(Provenance(str(row[0])) for row in rows)
+        def question(connection: sqlite3.Connection) -> tuple[Provenance, ...]:
+            rows = connection.execute(
+                "SELECT DISTINCT provenance FROM blocks INDEXED BY blocks_free"
+                " WHERE state = 'available' AND own_next < own_stop"
+            )
+            own = {Provenance(row[0]) for row in rows}
+            return tuple(sorted(own | gained_provenances(connection)))
+
+        return self._db.read(question)
+
+    def unspent(self) -> tuple[BlockId, ...]:
+        return self._db.read(unspent_blocks)
+
+    def stored_bytes(self) -> int:
+        return self._db.read(stored_bytes)
+
+    def note_paused(self, paused: bool) -> None:
+        def transition(tx: Transaction) -> None:
+            before = tx.connection.execute(
+                "SELECT value FROM tally WHERE name = 'paused'"
+            ).fetchone()
+            if bool(before and before[0]) == paused:
+                return
+            tx.note("paused", paused)
+            tx.audit(
+                "link_paused" if paused else "link_resumed", stored=stored_bytes(tx.connection)
+            )
+
+        self._db.write(transition)
 
     def _is_stored(self, connection: sqlite3.Connection, block: NewBlock) -> bool:
         """Raises BlockDiscarded when it is destroyed, ValueError when another one stands there."""
@@ -111,7 +136,9 @@ class SqliteBlocks:
         start, stop = block.layout.half(self._side)
         peer_start, peer_stop = block.layout.half(self._side.other)
         tx.write(
-            "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO blocks (block_id, state, n_secret, segment_pads, provenance, plan_digest,"
+            " tallies_digest, certificate, qber, link_s, stored_at, own_next, own_stop, peer_free)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             block.block_id,
             BlockState.PENDING.value,
             block.layout.n_secret,
@@ -130,12 +157,29 @@ class SqliteBlocks:
 
 
 def own_free_bytes(connection: sqlite3.Connection) -> int:
-    """Of this site's half, over all available blocks."""
+    """Of this site's half over all available blocks, and of what the peer ceded."""
     row = connection.execute(
         "SELECT coalesce(sum(own_stop - own_next), 0) FROM blocks INDEXED BY blocks_free"
         " WHERE state = 'available' AND own_next < own_stop"
     ).fetchone()
-    return int(row[0])
+    return int(row[0]) + gained_free_bytes(connection)
+
+
+def stored_bytes(connection: sqlite3.Connection) -> int:
+    """Of available blocks, whoever owns them, that are in no key."""
+    return own_free_bytes(connection) + peer_free_bytes(connection)
+
+
+def unspent_blocks(connection: sqlite3.Connection) -> tuple[BlockId, ...]:
+    """Available blocks with a byte that is in no key, ascending."""
+    rows = connection.execute(
+        "SELECT block_id FROM blocks INDEXED BY blocks_free"
+        " WHERE state = 'available' AND own_next < own_stop"
+        " UNION SELECT block_id FROM blocks INDEXED BY blocks_peer_free"
+        " WHERE state = 'available' AND peer_free > 0"
+        " UNION SELECT block_id FROM cessions INDEXED BY cessions_free WHERE next < free_stop"
+    )
+    return tuple(sorted(BlockId(row[0]) for row in rows))
 
 
 def peer_free_bytes(connection: sqlite3.Connection) -> int:

@@ -4,8 +4,10 @@ A chunk that loses bytes is sealed anew with zeros in their place; one that has 
 bytes is deleted.
 """
 
+import sqlite3
 from collections.abc import Sequence
 
+from keyferry.store.sealing import Seal
 from keyferry.store.transaction import Transaction
 from qkd_core.errors import StoreDamaged
 from qkd_core.types.ids import BlockId
@@ -57,6 +59,39 @@ def _cut_from_chunk(tx: Transaction, block_id: BlockId, chunk: int, part: slice)
             *(n_left, epoch, sealed, block_id, chunk),
         )
     return cut
+
+
+def read_range(connection: sqlite3.Connection, seal: Seal, part: KeyRange) -> bytes:
+    """Bytes that stay in the store. Raises StoreDamaged."""
+    first, last = part.start // CHUNK_BYTES, (part.stop - 1) // CHUNK_BYTES
+    rows = connection.execute(
+        "SELECT chunk, epoch, sealed FROM chunks WHERE block_id = ? AND chunk BETWEEN ? AND ?"
+        " ORDER BY chunk",
+        (part.block_id, first, last),
+    ).fetchall()
+    if len(rows) != last - first + 1:
+        raise StoreDamaged(f"chunks of block {part.block_id} are gone")
+    data = b"".join(
+        seal.open(connection, epoch, sealed, "chunk", part.block_id, chunk)
+        for chunk, epoch, sealed in rows
+    )
+    begin = part.start - first * CHUNK_BYTES
+    return data[begin : begin + part.stop - part.start]
+
+
+def reseal_chunks(tx: Transaction, epoch: int, limit: int) -> int:
+    """Move up to ``limit`` chunks of ``epoch`` to the current one; returns how many."""
+    rows = tx.connection.execute(
+        "SELECT block_id, chunk, sealed FROM chunks WHERE epoch = ? LIMIT ?", (epoch, limit)
+    ).fetchall()
+    for block_id, chunk, sealed in rows:
+        data = tx.open(epoch, sealed, "chunk", block_id, chunk)
+        new_epoch, box = tx.close(data, "chunk", block_id, chunk)
+        tx.write(
+            "UPDATE chunks SET epoch = ?, sealed = ? WHERE block_id = ? AND chunk = ?",
+            *(new_epoch, box, block_id, chunk),
+        )
+    return len(rows)
 
 
 def erase_chunks(tx: Transaction, block_id: BlockId) -> None:

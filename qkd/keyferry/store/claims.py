@@ -6,8 +6,9 @@ Source: `architecture.md`, section 3 (directional halves).
 import sqlite3
 
 from keyferry.store.block_rows import destroy_block, layout_of, make_pending_available, state_of
+from keyferry.store.cession_rows import cessions_by_block
 from keyferry.store.chunks import cut_out
-from keyferry.store.key_rows import allocation_of, audit_key, insert_key, keep_secret, taken_by
+from keyferry.store.key_rows import allocation_of, audit_key, insert_keys, keep_secret, taken_by
 from keyferry.store.schema import SiteRow
 from keyferry.store.transaction import Transaction
 from qkd_core.errors import KeyNotFound, PeerViolation
@@ -41,7 +42,8 @@ def take_over(tx: Transaction, site: SiteRow, allocation: Allocation) -> PeerVio
 
 def _check(connection: sqlite3.Connection, site: SiteRow, allocation: Allocation) -> None:
     check_claim_form(allocation, site.link_id, site.side.other)
-    check_claim_place(allocation, _layouts(connection, allocation))
+    layouts = _layouts(connection, allocation)
+    check_claim_place(allocation, layouts, cessions_by_block(connection, layouts))
     for part in allocation.ranges:
         owner = taken_by(connection, part)
         if owner is not None:
@@ -69,12 +71,15 @@ def _record(tx: Transaction, allocation: Allocation) -> None:
         ).fetchone()
         provenances.append(Provenance(row[0]))
     secret = cut_out(tx, allocation.ranges)
-    insert_key(tx, allocation, weakest(provenances), KeyState.HELD)
+    insert_keys(tx, [(allocation, weakest(provenances))], KeyState.ALLOCATED)
     keep_secret(tx, allocation.key_id, secret)
+    if tx.witnessed:
+        tx.write("INSERT INTO fresh VALUES (?, ?)", allocation.key_id, tx.now)
     audit_key(tx, "key_accepted", allocation)
 
 
 def _burn(tx: Transaction, allocation: Allocation, violation: PeerViolation) -> None:
+    tx.alarm("peer_violation")
     tx.audit("peer_violation", key_id=allocation.key_id, detail=str(violation))
     for block_id in _blocks(allocation):
         destroy_block(tx, block_id, "peer violation")

@@ -3,10 +3,20 @@
 A store is done when every check passes with it.
 """
 
+from keyferry.store.checks.agreement import AGREEMENT_CHECKS
 from keyferry.store.checks.allocations import ALLOCATION_CHECKS
 from keyferry.store.checks.blocks import BLOCK_CHECKS
 from keyferry.store.checks.claims import CLAIM_CHECKS
 from keyferry.store.checks.pads import PAD_CHECKS
+from keyferry.store.checks.pool import POOL_CHECKS
 from keyferry.store.checks.refreshes import REFRESH_CHECKS
 
-CHECKS = BLOCK_CHECKS + ALLOCATION_CHECKS + CLAIM_CHECKS + PAD_CHECKS + REFRESH_CHECKS
+CHECKS = [
+    *BLOCK_CHECKS,
+    *ALLOCATION_CHECKS,
+    *CLAIM_CHECKS,
+    *AGREEMENT_CHECKS,
+    *PAD_CHECKS,
+    *POOL_CHECKS,
+    *REFRESH_CHECKS,
+]

@@ -6,10 +6,19 @@ from dataclasses import dataclass
 
 from keyferry.store.key_rows import held_key, move_key
 from keyferry.store.transaction import Transaction
-from qkd_core.errors import KeyNotFound, NotAuthorised
+from keyferry.store.witness_rows import require_open
+from qkd_core.errors import KeyNotFound, NotAuthorised, PeerUnavailable
 from qkd_core.keys.lifecycle import CONSUMED, EXPIRED, UNKNOWN, KeyState, reason_gone
 from qkd_core.types.ids import KeyId, SaeId
 from qkd_core.types.keys import DeliveredKey
+
+
+class KeysParked(PeerUnavailable):
+    """The keys were not fetched for a while: the peer must know before they are consumed."""
+
+    def __init__(self, key_ids: Sequence[KeyId]) -> None:
+        super().__init__(f"{len(key_ids)} keys wait for the peer's KME to release them")
+        self.key_ids = key_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +31,15 @@ class Call:
 
 
 def serve(tx: Transaction, call: Call, key_ids: Sequence[KeyId]) -> tuple[DeliveredKey, ...]:
-    """All of ``key_ids`` in their order, or none. Raises KeyNotFound, NotAuthorised."""
+    """All of ``key_ids`` in their order, or none. Raises KeyNotFound, KeysParked, NotAuthorised."""
+    if tx.witnessed:
+        require_open(tx.connection)
     for key_id in key_ids:
         _check_entitled(tx, call, key_id)
     for key_id in key_ids:
         _check_there(tx, call, key_id)
+    if tx.witnessed:
+        _check_fresh(tx, key_ids)
     keys = tuple([_hand_out(tx, call, key_id) for key_id in key_ids])
     tx.count("keys_delivered", len(keys))
     return keys
@@ -51,10 +64,22 @@ def _check_there(tx: Transaction, call: Call, key_id: KeyId) -> None:
     state, expires_at = tx.connection.execute(
         "SELECT state, expires_at FROM keys WHERE key_id = ?", (key_id,)
     ).fetchone()
-    if state != KeyState.HELD:
+    if state != KeyState.ALLOCATED:
         raise KeyNotFound(f"key {key_id} is {state}", reason_gone(KeyState(state)))
     if expires_at <= call.now:
         raise KeyNotFound(f"key {key_id} is expired", EXPIRED)
+
+
+def _check_fresh(tx: Transaction, key_ids: Sequence[KeyId]) -> None:
+    """Raises KeysParked for keys that the peer has to release first."""
+    parked = [
+        key_id
+        for key_id in key_ids
+        if tx.connection.execute("SELECT 1 FROM fresh WHERE key_id = ?", (key_id,)).fetchone()
+        is None
+    ]
+    if parked:
+        raise KeysParked(parked)
 
 
 def _hand_out(tx: Transaction, call: Call, key_id: KeyId) -> DeliveredKey:

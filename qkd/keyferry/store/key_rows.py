@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections.abc import Sequence
 
 from keyferry.store.sealing import Seal
 from keyferry.store.transaction import Transaction
@@ -12,13 +13,25 @@ from qkd_core.types.ids import BlockId, KeyId, LinkId, Provenance, SaeId, Side
 from qkd_core.types.keys import Allocation, DeliveredKey, KeyRange
 
 
-def insert_key(
-    tx: Transaction, allocation: Allocation, provenance: Provenance, state: KeyState
+def insert_keys(
+    tx: Transaction, keys: Sequence[tuple[Allocation, Provenance]], state: KeyState
 ) -> None:
-    """Record a new key and the ranges it takes, which the caller has checked to be free."""
-    check_key_move(allocation.key_id, None, state)
-    tx.write(
-        "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    """Record new keys and the ranges they take, which the caller has checked to be free."""
+    for allocation, _ in keys:
+        check_key_move(allocation.key_id, None, state)
+    tx.insert("keys", [_key_row(allocation, provenance, state) for allocation, provenance in keys])
+    tx.insert(
+        "taken",
+        [
+            (part.block_id, part.start, part.stop, allocation.key_id)
+            for allocation, _ in keys
+            for part in allocation.ranges
+        ],
+    )
+
+
+def _key_row(allocation: Allocation, provenance: Provenance, state: KeyState) -> tuple[object, ...]:
+    return (
         allocation.key_id,
         state.value,
         allocation.owner.value,
@@ -29,11 +42,6 @@ def insert_key(
         allocation.expires_at,
         provenance.value,
     )
-    for part in allocation.ranges:
-        tx.write(
-            "INSERT INTO taken VALUES (?, ?, ?, ?)",
-            *(part.block_id, part.start, part.stop, allocation.key_id),
-        )
 
 
 def taken_by(connection: sqlite3.Connection, part: KeyRange) -> KeyId | None:
@@ -53,12 +61,25 @@ def keep_secret(tx: Transaction, key_id: KeyId, secret: bytes) -> None:
     tx.write("INSERT INTO held VALUES (?, ?, ?)", key_id, epoch, sealed)
 
 
+def reseal_held(tx: Transaction, epoch: int, limit: int) -> int:
+    """Move up to ``limit`` held keys of ``epoch`` to the current one; returns how many."""
+    rows = tx.connection.execute(
+        "SELECT key_id, sealed FROM held WHERE epoch = ? LIMIT ?", (epoch, limit)
+    ).fetchall()
+    for key_id, sealed in rows:
+        new_epoch, box = tx.close(tx.open(epoch, sealed, "key", key_id), "key", key_id)
+        tx.write("UPDATE held SET epoch = ?, sealed = ? WHERE key_id = ?", new_epoch, box, key_id)
+    return len(rows)
+
+
 def move_key(tx: Transaction, key_id: KeyId, state: KeyState) -> None:
     """From held to ``state``: its bytes leave the store. Raises ValueError for any other move."""
     before = tx.connection.execute("SELECT state FROM keys WHERE key_id = ?", (key_id,)).fetchone()
     check_key_move(key_id, KeyState(before[0]), state)
     tx.write("UPDATE keys SET state = ? WHERE key_id = ?", state.value, key_id)
     tx.write("DELETE FROM held WHERE key_id = ?", key_id)
+    if tx.witnessed:
+        tx.write("DELETE FROM fresh WHERE key_id = ?", key_id)
 
 
 def allocation_of(
@@ -94,7 +115,7 @@ def held_key(connection: sqlite3.Connection, seal: Seal, key_id: KeyId) -> Deliv
         " WHERE key_id = ?",
         (key_id,),
     ).fetchone()
-    if row is None or row[0] != KeyState.HELD:
+    if row is None or row[0] != KeyState.ALLOCATED:
         raise KeyNotFound(f"key {key_id} is {row[0] if row else UNKNOWN}, not held")
     secret = seal.open(connection, row[2], row[3], "key", key_id)
     return DeliveredKey(key_id=key_id, secret=secret, provenance=Provenance(row[1]))
@@ -110,4 +131,5 @@ def audit_key(tx: Transaction, action: str, allocation: Allocation) -> None:
         slaves=list(allocation.slaves),
         n_bits=allocation.n_bits,
         ranges=described(allocation.ranges),
+        expires_at=allocation.expires_at,
     )

@@ -8,13 +8,10 @@ import sqlite3
 import threading
 from collections import deque
 from dataclasses import dataclass, field
-from hashlib import sha256
-from hmac import compare_digest
 
 from keyferry.store.block_rows import make_pending_available
 from keyferry.store.database import Database
 from keyferry.store.pad_rows import (
-    add_segment,
     burn_pad,
     forget_spent,
     place_of,
@@ -23,9 +20,16 @@ from keyferry.store.pad_rows import (
     retire,
     spend,
 )
-from keyferry.store.segments import PAD_RUN, cut_preshared
+from keyferry.store.preshared import install
+from keyferry.store.segments import PAD_RUN
 from keyferry.store.transaction import Transaction
-from qkd_core.errors import AuthenticationFailed, AuthenticationPoolExhausted, ConfigError
+from keyferry.store.witness_rows import require_open
+from qkd_core.errors import (
+    AuthenticationFailed,
+    AuthenticationPoolExhausted,
+    ChannelError,
+    PeerUnavailable,
+)
 from qkd_core.types.authentication import SETTLING_PADS, Lane, Pad, PadName
 from qkd_core.types.ids import BlockId, Side
 
@@ -48,6 +52,10 @@ class Wanted:
         return 1 if self.proved or self.lane is Lane.RESERVE else PAD_RUN
 
 
+class PadsClosed(ChannelError):
+    """There are pads, and the peer has not acknowledged that they may be used."""
+
+
 @dataclass(slots=True)
 class WaitingRun:
     """Pads of one segment that are marked used and not yet handed out."""
@@ -64,34 +72,20 @@ class SqlitePads:
         self._waiting: dict[tuple[Lane, BlockId], WaitingRun] = {}
 
     def install_preshared(self, secret: bytes) -> None:
-        parts = cut_preshared(secret)
-        # Kept apart from the pads, which go as they are used: it tells the same secret from
-        # another one for as long as the store lives.
-        fingerprint = sha256(secret).digest()
-
-        def transition(tx: Transaction) -> None:
-            known = tx.connection.execute("SELECT preshared FROM site").fetchone()[0]
-            if known is not None:
-                if compare_digest(tx.seal.open_with_root(known, "pre-shared"), fingerprint):
-                    return
-                raise ConfigError("another pre-shared secret is installed on this link")
-            box = tx.seal.close_with_root(fingerprint, "pre-shared")
-            tx.write("UPDATE site SET preshared = ?", box)
-            for part in parts:
-                add_segment(tx, part)
-            tx.audit("pool_installed", n_pads=sum(part.n_pads for part in parts))
-
-        self._db.write(transition)
+        self._db.write(lambda tx: install(tx, secret))
 
     def take(self, lane: Lane, *, older_than: BlockId | None, proved: bool) -> Pad:
         wanted = Wanted(lane, older_than, proved)
         with self._lock:
-            segment = self._db.read(lambda connection: self._choose(connection, wanted)[0])
-            if (lane, segment) not in self._waiting:
-                segment, run = self._db.write(lambda tx: self._mark_run(tx, wanted))
-                if run is not None:
-                    self._waiting[lane, segment] = run
-            return self._next_waiting(lane, segment)
+            try:
+                self._db.gate.check()
+                try:
+                    return self._taken(wanted)
+                except PadsClosed:
+                    self._db.gate.more_pads(lane)
+                    return self._taken(wanted)
+            except PeerUnavailable as error:
+                raise ChannelError(f"no pad may be used now: {error}") from error
 
     def prove(self, name: PadName) -> None:
         if name.sender is not self._side or not self._is_news(name):
@@ -134,10 +128,23 @@ class SqlitePads:
     def remaining(self, sender: Side, lane: Lane) -> int:
         return self._db.read(lambda connection: pads_left(connection, sender, lane))
 
+    def _taken(self, wanted: Wanted) -> Pad:
+        """Raises PadsClosed, AuthenticationPoolExhausted."""
+        segment = self._db.read(lambda connection: self._choose(connection, wanted)[0])
+        if (wanted.lane, segment) not in self._waiting:
+            segment, run = self._db.write(lambda tx: self._mark_run(tx, wanted))
+            if run is not None:
+                self._waiting[wanted.lane, segment] = run
+        return self._next_waiting(wanted.lane, segment)
+
     def _choose(self, connection: sqlite3.Connection, wanted: Wanted) -> tuple[BlockId, int, int]:
-        """Segment, first unmarked pad and past-last usable pad. Raises pool exhausted."""
+        """Segment, first unmarked pad and past-last usable pad.
+
+        Raises AuthenticationPoolExhausted; PadsClosed when the peer has to open a run first.
+        """
         rows = connection.execute(
-            "SELECT segment, next, n_pads FROM segments LEFT JOIN blocks ON block_id = segment"
+            "SELECT segment, next, n_pads, segments.open_stop FROM segments"
+            " LEFT JOIN blocks ON block_id = segment"
             " WHERE sender = ? AND lane = ? AND (segment = 0 OR state = 'available')"
             " AND segment < ? AND proved >= ? ORDER BY segment",
             (
@@ -147,10 +154,15 @@ class SqlitePads:
                 int(wanted.proved),
             ),
         ).fetchall()
-        for number, first, n_pads in rows[-1:] if wanted.proved else rows:
-            segment = BlockId(number)
-            if (wanted.lane, segment) in self._waiting or first < n_pads - wanted.kept:
-                return segment, first, n_pads - wanted.kept
+        closed = False
+        for number, first, n_pads, open_stop in rows[-1:] if wanted.proved else rows:
+            segment, limit = BlockId(number), n_pads - wanted.kept
+            usable = min(limit, open_stop) if self._db.witnessed else limit
+            if (wanted.lane, segment) in self._waiting or first < usable:
+                return segment, first, usable
+            closed = closed or first < limit
+        if closed:
+            raise PadsClosed(f"no run of {wanted.lane.name.lower()} pads is open")
         kind = "proved " if wanted.proved else ""
         raise AuthenticationPoolExhausted(
             f"no {wanted.lane.name.lower()} pad of a {kind}segment is left to send with"
@@ -158,6 +170,8 @@ class SqlitePads:
 
     def _mark_run(self, tx: Transaction, wanted: Wanted) -> tuple[BlockId, WaitingRun | None]:
         """Durably mark the next run used; None when pads of the chosen segment wait already."""
+        if tx.witnessed:
+            require_open(tx.connection)
         segment, first, limit = self._choose(tx.connection, wanted)
         if (wanted.lane, segment) in self._waiting:
             return segment, None

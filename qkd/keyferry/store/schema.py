@@ -3,11 +3,17 @@
 import sqlite3
 from dataclasses import dataclass
 
+from keyferry.audit.tables import AUDIT_TABLES, begin_log
+from keyferry.store.lifecycle_triggers import triggers
+from keyferry.store.witness_tables import WITNESS_TABLES, begin_witness
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import KmeId, LinkId, Side
 
 SCHEMA_VERSION = 1
 
+# `cessions`: ranges that changed their owner; those gained are free from `next` to `free_stop`.
+# `notices`: deeds that the peer has not acknowledged; `heeded`: the peer's that took effect here.
+# `open_stop`: how far this site may go without asking its peer (see `witness_tables`).
 # `taken` outlives blocks and keys: a byte that was once recorded is never recorded again. Blobs
 # named `sealed` are nonce and AES-256-GCM-SIV box together. Partial indices keep the cost of a
 # delivery apart from how much was delivered before.
@@ -22,25 +28,19 @@ CREATE TABLE site (
 );
 CREATE TABLE tally (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
-CREATE TABLE chains (
-  role TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (role, number)
-) WITHOUT ROWID;
-CREATE TABLE audit (
-  chain TEXT NOT NULL, seq INTEGER NOT NULL, time REAL NOT NULL, event TEXT NOT NULL,
-  prev TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (chain, seq)
-) WITHOUT ROWID;
-
 CREATE TABLE epochs (
   epoch INTEGER PRIMARY KEY AUTOINCREMENT, created_at REAL NOT NULL, wrapped BLOB,
   destroyed_at REAL
 );
+CREATE INDEX epochs_alive ON epochs (epoch) WHERE wrapped IS NOT NULL;
 
 CREATE TABLE blocks (
   block_id INTEGER PRIMARY KEY, state TEXT NOT NULL, n_secret INTEGER NOT NULL,
   segment_pads INTEGER NOT NULL, provenance TEXT NOT NULL, plan_digest TEXT NOT NULL,
   tallies_digest TEXT NOT NULL, certificate TEXT NOT NULL, qber REAL NOT NULL,
   link_s REAL NOT NULL, stored_at REAL NOT NULL,
-  own_next INTEGER NOT NULL, own_stop INTEGER NOT NULL, peer_free INTEGER NOT NULL
+  own_next INTEGER NOT NULL, own_stop INTEGER NOT NULL, peer_free INTEGER NOT NULL,
+  open_stop INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX blocks_pending ON blocks (block_id) WHERE state = 'pending';
 CREATE INDEX blocks_free ON blocks (block_id) WHERE state = 'available' AND own_next < own_stop;
@@ -57,7 +57,7 @@ CREATE TABLE keys (
   slaves TEXT NOT NULL, ranges TEXT NOT NULL, n_bits INTEGER NOT NULL, expires_at REAL NOT NULL,
   provenance TEXT NOT NULL
 );
-CREATE INDEX keys_due ON keys (expires_at) WHERE state = 'held';
+CREATE INDEX keys_due ON keys (expires_at) WHERE state = 'allocated';
 CREATE TABLE held (
   key_id TEXT PRIMARY KEY REFERENCES keys, epoch INTEGER NOT NULL REFERENCES epochs,
   sealed BLOB NOT NULL
@@ -71,13 +71,33 @@ CREATE TABLE taken (
   block_id INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL, key_id TEXT NOT NULL,
   PRIMARY KEY (block_id, start)
 ) WITHOUT ROWID;
+CREATE TABLE drawn (
+  minute INTEGER NOT NULL, master TEXT NOT NULL, n_bytes INTEGER NOT NULL,
+  PRIMARY KEY (minute, master)
+) WITHOUT ROWID;
 CREATE TABLE outbox (
   position INTEGER PRIMARY KEY AUTOINCREMENT, key_id TEXT NOT NULL UNIQUE REFERENCES keys
 );
 
+CREATE TABLE cessions (
+  position INTEGER PRIMARY KEY AUTOINCREMENT, block_id INTEGER NOT NULL REFERENCES blocks,
+  start INTEGER NOT NULL, stop INTEGER NOT NULL, owner TEXT NOT NULL,
+  next INTEGER NOT NULL, free_stop INTEGER NOT NULL, open_stop INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX cessions_block ON cessions (block_id);
+CREATE INDEX cessions_free ON cessions (block_id, next) WHERE next < free_stop;
+CREATE TABLE notices (
+  position INTEGER PRIMARY KEY AUTOINCREMENT, notice_id TEXT NOT NULL UNIQUE, deed TEXT NOT NULL
+);
+CREATE TABLE heeded (notice_id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE confirmations (
+  code TEXT PRIMARY KEY, command TEXT NOT NULL, asked_at REAL NOT NULL, asked_by TEXT NOT NULL
+) WITHOUT ROWID;
+
 CREATE TABLE segments (
   sender TEXT NOT NULL, lane INTEGER NOT NULL, segment INTEGER NOT NULL,
   n_pads INTEGER NOT NULL, next INTEGER NOT NULL DEFAULT 0, proved INTEGER NOT NULL DEFAULT 0,
+  open_stop INTEGER NOT NULL DEFAULT 0,
   epoch INTEGER NOT NULL REFERENCES epochs, sealed BLOB NOT NULL,
   PRIMARY KEY (sender, lane, segment)
 ) WITHOUT ROWID;
@@ -124,7 +144,11 @@ def ensure_schema(connection: sqlite3.Connection, site: SiteRow) -> None:
         "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'site'"
     ).fetchone()[0]
     if not known:
-        for statement in filter(str.strip, TABLES.split(";")):
+        for statement in filter(str.strip, (TABLES + AUDIT_TABLES + WITNESS_TABLES).split(";")):
+            connection.execute(statement)
+        begin_log(connection)
+        begin_witness(connection)
+        for statement in triggers():
             connection.execute(statement)
         connection.execute(
             "INSERT INTO site VALUES (1, ?, ?, ?, ?, NULL)",

@@ -8,10 +8,12 @@ import json
 import os
 import sqlite3
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
+from keyferry.private_files import sync_folder, write_private
 from keyferry.store.connection import check_private
 from qkd_core.errors import ConfigError, StoreDamaged
 from qkd_core.types.ids import LinkId
@@ -21,12 +23,15 @@ NONCE_BYTES = 12
 
 
 def new_root_key(path: Path) -> None:
-    """Write a fresh root key to ``path`` with mode 0600; FileExistsError when one is there."""
-    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(os.urandom(KEY_BYTES))
-        file.flush()
-        os.fsync(file.fileno())
+    """Write a fresh root key to ``path`` with mode 0600; FileExistsError when one is there.
+
+    It is there whole or not at all, also for the processes of a site that start at once.
+    """
+    with TemporaryDirectory(prefix=".root-key-", dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        write_private(made, os.urandom(KEY_BYTES))
+        os.link(made, path)
+    sync_folder(path.parent)
 
 
 def read_root_key(path: Path) -> bytes:
@@ -53,18 +58,22 @@ class Seal:
         """A fresh data key for ``epoch``, wrapped."""
         return self.close_with_root(os.urandom(KEY_BYTES), "epoch", epoch)
 
-    def close(
-        self, connection: sqlite3.Connection, epoch: int, secret: bytes, *place: str | int
+    def close_with(
+        self, data_key: AESGCMSIV, epoch: int, secret: bytes, *place: str | int
     ) -> bytes:
         """``secret`` under the data key of ``epoch``, bound to its place; a fresh nonce."""
-        return _box(self._data_key(connection, epoch), secret, self._bound(epoch, *place))
+        return _box(data_key, secret, self._bound(epoch, *place))
 
     def open(
         self, connection: sqlite3.Connection, epoch: int, sealed: bytes, *place: str | int
     ) -> bytes:
         """Raises StoreDamaged unless ``sealed`` was closed in ``epoch`` for this place."""
+        return self.open_with(self.data_key(connection, epoch), epoch, sealed, *place)
+
+    def open_with(self, data_key: AESGCMSIV, epoch: int, sealed: bytes, *place: str | int) -> bytes:
+        """As `open`, with a data key that was looked up in the same transaction."""
         try:
-            return _unbox(self._data_key(connection, epoch), sealed, self._bound(epoch, *place))
+            return _unbox(data_key, sealed, self._bound(epoch, *place))
         except InvalidTag:
             raise StoreDamaged(f"sealed bytes do not open: epoch {epoch}, {place}") from None
 
@@ -81,7 +90,8 @@ class Seal:
     def _bound(self, *place: str | int) -> bytes:
         return json.dumps([self._link_id, *place]).encode()
 
-    def _data_key(self, connection: sqlite3.Connection, epoch: int) -> AESGCMSIV:
+    def data_key(self, connection: sqlite3.Connection, epoch: int) -> AESGCMSIV:
+        """Of ``epoch``. Raises StoreDamaged when it is destroyed."""
         row = connection.execute("SELECT wrapped FROM epochs WHERE epoch = ?", (epoch,)).fetchone()
         if row is None or row[0] is None:
             raise StoreDamaged(f"the data key of epoch {epoch} is gone")

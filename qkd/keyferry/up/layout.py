@@ -12,7 +12,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from keyferry.pki import Authority, Credential
+from keyferry.audit.auditor import write_auditor_keys
+from keyferry.pki import LEAF_DAYS, Credential
+from keyferry.pki_folder import Kind, PkiFolder
 from keyferry.private_files import write_private
 from qkd_core.errors import ConfigError
 from qkd_core.types.authentication import PRESHARED_BYTES
@@ -81,7 +83,7 @@ class SiteFolder:
 
     @property
     def openbao_tls(self) -> Credential:
-        return Credential.at(self.tls, "openbao")
+        return Credential.at(self.tls, f"openbao-{self.side}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,11 @@ class StateDirectory:
     @property
     def numba_cache(self) -> Path:
         return self.root / "numba-cache"
+
+    @property
+    def auditor_key(self) -> Path:
+        """The auditor's private key; in the field it is kept away from both sites."""
+        return self.root / "auditor" / "auditor.key"
 
     @property
     def endpoints(self) -> Path:
@@ -155,38 +162,29 @@ def socket_folder(state: StateDirectory) -> Iterator[Path]:
 def furnish(state: StateDirectory) -> None:
     """Make what is not there yet: certificates, credentials, the pre-shared secret.
 
-    Certificates of KMEs and SAEs are issued anew at each start; the authority stays.
+    Certificates are renewed in time, and the revocation list at each start.
     """
     for folder in (state.logs, state.numba_cache, state.saes):
         folder.mkdir(mode=0o700, exist_ok=True)
-    authority = (
-        Authority.load(state.pki)
+    pki = (
+        PkiFolder.load(state.pki)
         if (state.pki / "ca.pem").exists()
-        else Authority.create(state.pki, "Keyferry throw-away authority")
+        else PkiFolder.init(state.pki, "Keyferry throw-away authority")
     )
+    pki.renew_list(LEAF_DAYS)
     for side in Side:
         site = state.site(side)
         site.root.mkdir(mode=0o700, exist_ok=True)
         site.state.mkdir(mode=0o700, exist_ok=True)
-        _server(authority, site, KMES[side], f"urn:keyferry:kme:{KMES[side]}")
-        _server(authority, site, "openbao", None)
+        pki.keep_good(Kind.KME, KMES[side], site.tls, dns=["localhost"], ip=[HOST])
+        pki.keep_good(Kind.SERVER, f"openbao-{side}", site.tls, dns=["localhost"], ip=[HOST])
         write_secret(site.link_credential, 32)
     for sae in SAES:
-        uri = f"urn:keyferry:sae:{sae}"
-        authority.issue(state.saes, sae, uri=uri, server=False, client=True)
+        pki.keep_good(Kind.SAE, sae, state.saes)
+    if not state.auditor_key.exists():
+        state.auditor_key.parent.mkdir(mode=0o700, exist_ok=True)
+        write_auditor_keys(state.auditor_key)
     _share_secret(state)
-
-
-def _server(authority: Authority, site: SiteFolder, name: str, uri: str | None) -> None:
-    authority.issue(
-        site.tls,
-        name,
-        uri=uri,
-        dns_names=["localhost"],
-        ip_addresses=[HOST],
-        server=True,
-        client=uri is not None,
-    )
 
 
 def write_secret(path: Path, n_bytes: int) -> None:

@@ -22,6 +22,8 @@ class SiteView:
     stored_keys: dict[str, int]
     keys_delivered: int
     refreshes: dict[tuple[str, str], int]
+    paused: bool = False
+    alarms: int = 0
 
     @property
     def available(self) -> int:
@@ -78,4 +80,6 @@ def parsed(text: str) -> SiteView | None:
             (labels["policy"], labels["state"]): int(value)
             for labels, value in samples.get("keyferry_refresh_runs", [])
         },
+        paused=one("keyferry_link_paused") == 1,
+        alarms=sum(int(value) for _, value in samples.get("keyferry_alarms_total", [])),
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Any
 
+from keyferry.audit.auditor import read_auditor_private
 from keyferry.audit.verify import verify
 from keyferry.config import STORE_FILE
 from keyferry.up.delivered import agreed
@@ -128,7 +129,8 @@ def _delivery(sites: RunningSites) -> dict[str, Any] | None:
 
 def _audit(state: StateDirectory) -> dict[str, Any]:
     """What an offline verification of both audit logs says."""
-    reports = {side: verify(state.site(side).state / STORE_FILE) for side in Side}
+    auditor = read_auditor_private(state.auditor_key)
+    reports = {side: verify(state.site(side).state / STORE_FILE, auditor=auditor) for side in Side}
     verdicts = {
         side.value: "ok" if report.ok else str(report.findings[0])
         for side, report in reports.items()

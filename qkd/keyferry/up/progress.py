@@ -102,4 +102,6 @@ ROWS: dict[str, Callable[[SiteView, Side], str]] = {
     "stored keys (own half)": lambda view, side: f"{view.stored_keys.get(side.value, 0):,}",
     "keys delivered": lambda view, side: f"{view.keys_delivered:,}",
     "refreshes": lambda view, side: f"{view.refreshed('done'):,}",
+    "link": lambda view, side: "waits: the store is full" if view.paused else "runs",
+    "alarms": lambda view, side: f"{view.alarms:,}",
 }

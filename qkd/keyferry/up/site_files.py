@@ -17,6 +17,7 @@ POLICY = "backup"
 KV_MOUNT, KV_PREFIX = "secret", "keyferry"
 KEY_SIZE = 256
 REFRESH_S = 10.0
+CHECKPOINT_S = 5.0
 TIMEOUT_S = 60.0
 SECURITY = {"eps_sec": 1e-9, "eps_cor": 1e-15, "abort_rate": 0.01}
 
@@ -28,7 +29,7 @@ def write_site_files(
     for side in Side:
         content = _site(state, ports, sockets, side) | {
             "security": SECURITY,
-            "saes": [{"id": sae, "kme": KMES[at]} for sae, at in SAES.items()],
+            "saes": [{"id": sae, "kme": KMES[at], "allow": "*"} for sae, at in SAES.items()],
             "policies": [_policy(state, ports, side)],
         }
         content["link"] |= _pulses(scenario, model)
@@ -49,6 +50,7 @@ def _site(state: StateDirectory, ports: Ports, sockets: Path, side: Side) -> dic
         },
         "tls": {
             "ca": str(state.pki / "ca.pem"),
+            "crl": str(state.pki / "crl.pem"),
             "cert": str(site.kme_tls.cert),
             "key": str(site.kme_tls.key),
         },
@@ -68,6 +70,10 @@ def _site(state: StateDirectory, ports: Ports, sockets: Path, side: Side) -> dic
             "listen": f"{HOST}:{mine.kme}",
             "metrics": f"{HOST}:{mine.metrics}",
             "key_size": KEY_SIZE,
+        },
+        "audit": {
+            "auditor_key": str(state.auditor_key.with_suffix(".pem")),
+            "checkpoint_s": CHECKPOINT_S,
         },
     }
 

@@ -4,17 +4,19 @@ Source: `architecture.md`, section 3 (directional halves, allocation).
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from qkd_core.errors import KeysExhausted, PeerViolation
+from qkd_core.keys.ceding import owner_of
+from qkd_core.types.agreement import Cession
 from qkd_core.types.bits import packed_bytes
 from qkd_core.types.ids import BlockId, LinkId, Provenance, Side
 from qkd_core.types.keys import Allocation, BlockLayout, KeyRange, KeyRequest, NewBlock
 
+NOTHING_CEDED: Mapping[BlockId, Sequence[Cession]] = {}
 TRUST = (Provenance.DEVICE, Provenance.VENDOR, Provenance.REPLAYED, Provenance.SIMULATED)
-UNKNOWN_RATE_RETRY_S, LONGEST_RETRY_S = 60, 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,12 @@ def check_request(request: KeyRequest) -> None:
         raise ValueError(f"{request.number} keys of {request.n_bits} bits: whole bytes, 1 or more")
 
 
-def draw(free: Iterable[KeyRange], n_bytes: int, bytes_per_s: float) -> tuple[KeyRange, ...]:
+def draw(
+    free: Iterable[KeyRange], n_bytes: int, retry_after_s: Callable[[int], int]
+) -> tuple[KeyRange, ...]:
     """The first ``n_bytes`` of the free runs, in their order.
 
-    ``bytes_per_s``: how fast this half grows, for the forecast. Raises KeysExhausted.
+    ``retry_after_s``: the forecast for so many missing bytes. Raises KeysExhausted.
     """
     drawn: list[KeyRange] = []
     missing = n_bytes
@@ -63,38 +67,26 @@ def draw(free: Iterable[KeyRange], n_bytes: int, bytes_per_s: float) -> tuple[Ke
             return tuple(drawn)
     raise KeysExhausted(
         f"{8 * n_bytes} bits asked, {8 * (n_bytes - missing)} are free in this KME's half",
-        retry_after_s(missing, bytes_per_s),
+        retry_after_s(missing),
     )
 
 
-def retry_after_s(missing: int, bytes_per_s: float) -> int:
-    """Seconds until ``missing`` bytes have grown at the recent rate, from 1 to an hour."""
-    if bytes_per_s <= 0:
-        return UNKNOWN_RATE_RETRY_S
-    return max(1, min(LONGEST_RETRY_S, math.ceil(missing / bytes_per_s)))
-
-
-def growth_bytes_per_s(layout: BlockLayout, owner: Side, link_s: float) -> float:
-    """What a block like this one adds to the owner's half per second of link time."""
-    start, stop = layout.half(owner)
-    return (stop - start) / link_s if link_s > 0 else 0.0
-
-
-def split(drawn: Sequence[KeyRange], n_bytes: int) -> tuple[tuple[KeyRange, ...], ...]:
-    """Consecutive keys of ``n_bytes`` each out of ``drawn``, which is a multiple of that."""
+def split(drawn: Sequence[KeyRange], sizes: Iterable[int]) -> tuple[tuple[KeyRange, ...], ...]:
+    """Consecutive keys of these ``sizes``, in bytes, out of ``drawn``, which is as long as they."""
     keys: list[tuple[KeyRange, ...]] = []
-    key: list[KeyRange] = []
-    missing = n_bytes
-    for run in drawn:
-        start = run.start
-        while start < run.stop:
+    place, start = 0, drawn[0].start
+    for size in sizes:
+        key: list[KeyRange] = []
+        missing = size
+        while missing:
+            run = drawn[place]
             stop = min(run.stop, start + missing)
             key.append(KeyRange(run.block_id, start, stop))
             missing -= stop - start
             start = stop
-            if not missing:
-                keys.append(tuple(key))
-                key, missing = [], n_bytes
+            if start == run.stop and place + 1 < len(drawn):
+                place, start = place + 1, drawn[place + 1].start
+        keys.append(tuple(key))
     return tuple(keys)
 
 
@@ -136,12 +128,22 @@ def check_claim_form(allocation: Allocation, link_id: LinkId, peer: Side) -> Non
             raise PeerViolation(f"key {key_id} claims bytes of block {after.block_id} twice")
 
 
-def check_claim_place(allocation: Allocation, layouts: Mapping[BlockId, BlockLayout]) -> None:
-    """Raises PeerViolation when a range is outside the owner's half of its block."""
+def check_claim_place(
+    allocation: Allocation,
+    layouts: Mapping[BlockId, BlockLayout],
+    cessions: Mapping[BlockId, Sequence[Cession]] = NOTHING_CEDED,
+) -> None:
+    """Raises PeerViolation when a range is not the claimed owner's.
+
+    ``cessions``: of the named blocks, each oldest first; a block without any may be missing.
+    """
     for part in allocation.ranges:
-        start, stop = layouts[part.block_id].half(allocation.owner)
-        if part.start < start or part.stop > stop:
-            raise PeerViolation(
-                f"key {allocation.key_id} claims bytes {part.start} to {part.stop} of block "
-                f"{part.block_id}, the half of side {allocation.owner} is {start} to {stop}"
-            )
+        layout = layouts[part.block_id]
+        if owner_of(part, layout, cessions.get(part.block_id, ())) is allocation.owner:
+            continue
+        start, stop = layout.half(allocation.owner)
+        raise PeerViolation(
+            f"key {allocation.key_id} claims bytes {part.start} to {part.stop} of block "
+            f"{part.block_id}, the half of side {allocation.owner} is {start} to {stop}"
+            " without what was ceded"
+        )

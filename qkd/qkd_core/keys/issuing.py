@@ -8,13 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qkd_core.errors import BadKeyRequest, ConfigError, KeyNotFound, NotAuthorised, PeerViolation
+from qkd_core.keys.forecast import time_to_empty_s
 from qkd_core.keys.lifecycle import UNKNOWN
+from qkd_core.keys.quotas import Quotas, SaePolicy
 from qkd_core.ports import AllocationStore, BlockStore, Clock, PeerKme
-from qkd_core.types.ids import KeyId, KmeId, SaeId
+from qkd_core.types.ids import KeyId, KmeId, Provenance, SaeId
 from qkd_core.types.keys import DeliveredKey, KeyRequest, KeyStatus
 
 NOT_MULTIPLE_OF_8 = "size shall be a multiple of 8"  # 6.2, word for word
 NOT_FOUND = "one or more keys specified are not found on KME"  # 5.4, word for word
+NOT_MET = "not all extension_mandatory request options could be met"  # 6.2, word for word
 DAY_S = 86400.0
 
 
@@ -45,11 +48,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbourhood:
-    """This KME, the one at the other end of its link, and which SAE belongs to which of them."""
+    """This KME, the one at the other end of its link, and which SAE belongs to which of them.
+
+    ``policies``: an SAE that is not in it may share keys with every other one.
+    """
 
     kme_id: KmeId
     peer_kme_id: KmeId
     saes: Mapping[SaeId, KmeId]
+    policies: Mapping[SaeId, SaePolicy] = field(default_factory=dict)
 
     def check_own(self, sae: SaeId) -> None:
         """Raises NotAuthorised unless ``sae`` is one of this KME's."""
@@ -66,27 +73,41 @@ class Neighbourhood:
         if kme_id != self.peer_kme_id:
             raise BadKeyRequest(f"{role} SAE {sae} belongs to KME {kme_id}: no link there")
 
+    def check_pair(self, own: SaeId, remote: SaeId) -> None:
+        """Raises NotAuthorised unless each of them may share keys with the other."""
+        for one, other in ((own, remote), (remote, own)):
+            policy = self.policies.get(one)
+            if policy is not None and not policy.may_share_with(other):
+                raise NotAuthorised(f"SAE {own} may not share keys with SAE {remote}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuing:
-    """One KME's answers to its SAEs, over one link. Holds no state of its own."""
+    """One KME's answers to its SAEs, over one link.
+
+    accept_provenance  what a block may be made of that is still to come
+    """
 
     blocks: BlockStore
     allocations: AllocationStore
     peer: PeerKme
     clock: Clock
     neighbours: Neighbourhood
+    quotas: Quotas
     limits: Limits = field(default_factory=Limits)
+    accept_provenance: frozenset[Provenance] = frozenset(Provenance)
 
     def get_keys(self, request: KeyRequest) -> tuple[DeliveredKey, ...]:
         """Allocate and deliver ``request.number`` keys to the master SAE (clause 5.3).
 
-        Raises BadKeyRequest, NotAuthorised, KeysExhausted.
+        Raises BadKeyRequest, NotAuthorised, KeysExhausted, OverQuota.
         """
         self.neighbours.check_own(request.master)
         self._check_slaves(request.master, request.slaves)
         self._check_amount(request)
-        return self.allocations.deliver(request, self.clock.now() + self.limits.time_to_live_s)
+        self._check_provenances(request)
+        with self.quotas.reserved(request):
+            return self.allocations.deliver(request, self.clock.now() + self.limits.time_to_live_s)
 
     def get_keys_with_ids(
         self, caller: SaeId, master: SaeId, key_ids: Sequence[KeyId]
@@ -100,13 +121,16 @@ class Issuing:
         if caller == master:
             raise BadKeyRequest(f"master and slave are both SAE {caller}")
         self.neighbours.check_remote(master, "master")
+        self.neighbours.check_pair(caller, master)
         self._check_ids(key_ids)
         try:
             for key_id in key_ids:
                 self._fetch(key_id)
             return self.allocations.deliver_by_id(caller, master, key_ids, self.clock.now())
         except KeyNotFound as error:
-            raise KeyNotFound(NOT_FOUND, error.reason) from error
+            # Nobody is entitled to a key that does not exist, so nobody is told a reason.
+            reason = None if error.reason == UNKNOWN else error.reason
+            raise KeyNotFound(NOT_FOUND, reason) from error
 
     def status(self, caller: SaeId, slave: SaeId) -> KeyStatus:
         """What `get_keys` could serve to ``caller`` for ``slave`` now (clauses 5.2, 6.1).
@@ -115,7 +139,8 @@ class Issuing:
         """
         self.neighbours.check_own(caller)
         self._check_slaves(caller, (slave,))
-        stored = 8 * self.blocks.free_bytes() // self.limits.key_size
+        level = self.quotas.pool.level()
+        stored = 8 * level.free_bytes // self.limits.key_size
         return KeyStatus(
             source_kme=self.neighbours.kme_id,
             target_kme=self.neighbours.peer_kme_id,
@@ -127,6 +152,7 @@ class Issuing:
             min_key_size=self.limits.min_key_size,
             max_sae_id_count=self.limits.max_additional_slaves,
             provenances=self.blocks.provenances(),
+            time_to_empty_s=time_to_empty_s(level),
         )
 
     def _check_slaves(self, master: SaeId, slaves: Sequence[SaeId]) -> None:
@@ -143,6 +169,7 @@ class Issuing:
             self.neighbours.check_remote(slave, "additional slave" if place else "slave")
             if slave in slaves[:place]:
                 raise BadKeyRequest(f"slave SAE {slave} is named twice")
+            self.neighbours.check_pair(master, slave)
 
     def _check_amount(self, request: KeyRequest) -> None:
         limits = self.limits
@@ -157,6 +184,13 @@ class Issuing:
                 f"size is {request.n_bits}, allowed are {limits.min_key_size} to"
                 f" {limits.max_key_size}"
             )
+
+    def _check_provenances(self, request: KeyRequest) -> None:
+        """A block may come while the request is served, so what is accepted counts as well."""
+        if request.provenances is None:
+            return
+        if not self.accept_provenance.union(self.blocks.provenances()) <= request.provenances:
+            raise BadKeyRequest(NOT_MET)
 
     def _check_ids(self, key_ids: Sequence[KeyId]) -> None:
         if not 1 <= len(key_ids) <= self.limits.max_keys_per_request:
@@ -174,6 +208,8 @@ class Issuing:
         try:
             pulled = self.peer.pull(key_id)
         except KeyNotFound as error:
+            if self.allocations.allocation(key_id) is not None:  # it was told meanwhile
+                return
             raise KeyNotFound(f"key {key_id} is unknown at both KMEs", UNKNOWN) from error
         if pulled.key_id != key_id:
             raise PeerViolation(f"asked for key {key_id}, the peer answered for {pulled.key_id}")

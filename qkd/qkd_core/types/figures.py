@@ -1,6 +1,18 @@
 """What a site's metrics, progress display and status are made of."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from qkd_core.types.ids import SaeId
+
+
+@dataclass(frozen=True, slots=True)
+class OldestEpoch:
+    """The oldest data key that still exists: what was sealed since ``created_at`` may be recovered
+    by whoever has the root key and old copies of the file."""
+
+    epoch: int
+    created_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,6 +25,8 @@ class SiteFigures:
     free_bytes  stored bytes not allocated, by owner's side
     refreshes   runs by (policy, state)
     pool_pads   pads left by (sender's side, lane name)
+    paused      the link waits because the store is full
+    alarms      by kind, since the store began
     """
 
     blocks: dict[str, int]
@@ -24,3 +38,55 @@ class SiteFigures:
     refreshes: dict[tuple[str, str], int]
     pool_pads: dict[tuple[str, str], int]
     last_discard: str | None = field(default=None)
+    paused: bool = False
+    orphaned_keys: int = 0
+    alarms: dict[str, int] = field(default_factory=dict)
+    oldest_epoch: OldestEpoch | None = None
+    audit: "AuditFigures | None" = None
+    witness: "WitnessFigures | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WitnessFigures:
+    """How the site stands with its peer's witness, and what unclean ends have cost so far.
+
+    state              of this site; only ``open`` acts
+    peer_state         as the peer told last
+    bytes_passed_over  of this site's half, and of its pads, that were perhaps used and are burnt
+    keys_burnt         that were perhaps consumed, at either site
+    """
+
+    state: str
+    peer_state: str
+    bytes_passed_over: int
+    pads_passed_over: int
+    keys_burnt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditFigures:
+    """How the audit stands.
+
+    writable       records are taken; while they are not, nothing is delivered
+    signed         how many records the newest checkpoint covers
+    countersigned  how many of them the other site stands for
+    """
+
+    writable: bool
+    signed: int
+    countersigned: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolLevel:
+    """This site's half of the stored bytes, and how it moved of late.
+
+    filled_bytes_per_s   by recent blocks; 0 when there was none
+    drained_bytes_per_s  by recent keys, of whichever master
+    drawn_bytes          by master, over the window in which shares of the pool are counted
+    """
+
+    free_bytes: int
+    filled_bytes_per_s: float
+    drained_bytes_per_s: float
+    drawn_bytes: Mapping[SaeId, int]

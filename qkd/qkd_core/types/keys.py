@@ -1,5 +1,6 @@
 """Stored key, what is cut from it, and for whom."""
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -96,12 +97,16 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRequest:
-    """ETSI GS QKD 014, 6.2, with the caller as master."""
+    """ETSI GS QKD 014, 6.2, with the caller as master.
+
+    ``provenances``: what the keys may be made of, when the caller insists on it.
+    """
 
     master: SaeId
     slaves: tuple[SaeId, ...]
     number: int
     n_bits: int
+    provenances: frozenset[Provenance] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +120,10 @@ class DeliveredKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyStatus:
-    """ETSI GS QKD 014, 6.1, without what the edge knows by itself."""
+    """ETSI GS QKD 014, 6.1, without what the edge knows by itself.
+
+    ``time_to_empty_s``: at the recent rates; infinity while the pool does not sink.
+    """
 
     source_kme: KmeId
     target_kme: KmeId
@@ -127,6 +135,7 @@ class KeyStatus:
     min_key_size: int
     max_sae_id_count: int
     provenances: tuple[Provenance, ...]
+    time_to_empty_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,16 +69,30 @@ class SettingsTable:
         said = f"must be {n} numbers from {low:g} to {high:g}"
         return tuple(float(v) for v in self._value(key, _REQUIRED, allowed, said))
 
-    def texts(self, key: str, choices: Sequence[str] | None = None) -> tuple[str, ...]:
+    def texts(
+        self,
+        key: str,
+        choices: Sequence[str] | None = None,
+        default: Sequence[str] = _REQUIRED,
+        *,
+        word: str | None = None,
+    ) -> tuple[str, ...]:
+        """``word``: a single text that may stand there instead of a list."""
+
         def allowed(value: object) -> bool:
-            return isinstance(value, list) and all(
+            if word is not None and value == word:
+                return True
+            return isinstance(value, list | tuple) and all(
                 isinstance(v, str) and (choices is None or v in choices) for v in value
             )
 
         said = "must be a list of texts"
         if choices is not None:
             said = f"must be a list of {', '.join(choices)}"
-        return tuple(self._value(key, _REQUIRED, allowed, said))
+        if word is not None:
+            said = f"{said}, or {word!r}"
+        found: Sequence[str] = self._value(key, default, allowed, said)
+        return (found,) if isinstance(found, str) else tuple(found)
 
     def table(self, key: str) -> "SettingsTable":
         """A sub-table that must be there."""

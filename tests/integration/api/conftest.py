@@ -10,10 +10,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from keyferry.pki import Authority, Credential
 from qkd_api.identity import kme_uri, sae_uri
@@ -51,9 +53,21 @@ class Certificates:
 
     folder: Path
     authority: Authority = field(init=False)
+    revoked: dict[int, datetime] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.authority = Authority.create(self.folder / "ca", "Test CA")
+        self.revoke()
+
+    @property
+    def crl(self) -> Path:
+        return self.folder / "crl.pem"
+
+    def revoke(self, *credentials: Credential) -> None:
+        for each in credentials:
+            certificate = x509.load_pem_x509_certificate(each.cert.read_bytes())
+            self.revoked[certificate.serial_number] = datetime.now(UTC)
+        self.crl.write_bytes(self.authority.revocation_list(self.revoked, len(self.revoked) + 1))
 
     def sae(self, name: str, **more: Any) -> Credential:
         issued = Credential.at(self.folder / "saes", name)
@@ -63,9 +77,9 @@ class Certificates:
             self.folder / "saes", name, uri=sae_uri(SaeId(name)), server=False, client=True, **more
         )
 
-    def kme(self, name: str) -> Credential:
+    def kme(self, name: str, *, anew: bool = False) -> Credential:
         issued = Credential.at(self.folder / "kmes", name)
-        if issued.exists():
+        if issued.exists() and not anew:
             return issued
         return self.authority.issue(
             self.folder / "kmes",
@@ -152,6 +166,7 @@ class Sites:
             "port": free_port(),
             "metrics_port": free_port(),
             "threads": 8,
+            "tls_1_2": False,
             "store": "memory",
             "saes": SAES,
             "stored_bytes": 4096,
@@ -159,6 +174,7 @@ class Sites:
             "ca": str(self.certificates.authority.certificate),
             "cert": str(credential.cert),
             "key": str(credential.key),
+            "crl": str(self.certificates.crl),
         } | changes
 
     def launch(self, settings: dict[str, Any]) -> tuple[Site, int]:

@@ -8,6 +8,7 @@ Both sites of a test get the same block from the same seed, as a link would have
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ from keyferry.store.sealing import new_root_key
 from keyferry.store.sqlite import Store, open_store
 from qkd_core.errors import ConfigError, QkdError
 from qkd_core.keys.issuing import Issuing, Limits, Neighbourhood
+from qkd_core.keys.quotas import Quotas
 from qkd_core.ports import PeerKme
 from qkd_core.types.bits import pack
 from qkd_core.types.blocks import DecoySettings, LinkModel, SecurityPolicy
@@ -67,7 +69,10 @@ def site_settings(settings: dict[str, Any]) -> SiteSettings:
         accept_provenance=frozenset({Provenance.SIMULATED}),
         root_key=folder / "root.key",
         tls=TlsFiles(
-            ca=Path(settings["ca"]), cert=Path(settings["cert"]), key=Path(settings["key"])
+            ca=Path(settings["ca"]),
+            cert=Path(settings["cert"]),
+            key=Path(settings["key"]),
+            crl=Path(settings["crl"]) if settings["crl"] else None,
         ),
         security=SecurityPolicy(eps_sec=1e-10, eps_cor=1e-15, abort_rate=0.01),
         link=LinkSettings(
@@ -98,6 +103,8 @@ def site_settings(settings: dict[str, Any]) -> SiteSettings:
             key_size=256,
             threads=settings["threads"],
             key_lifetime_s=3600.0,
+            tls_1_2=settings["tls_1_2"],
+            behind_proxy=Path(settings["proxy_socket"]) if "proxy_socket" in settings else None,
         ),
         saes={SaeId(sae): KmeId(kme) for sae, kme in settings["saes"].items()},
         policies=(),
@@ -141,10 +148,12 @@ def parts(settings: dict[str, Any], peer: PeerKme) -> Iterator[ApiParts]:
             neighbours=Neighbourhood(
                 kme_id=site.kme_id, peer_kme_id=site.link.peer_kme, saes=site.saes
             ),
+            quotas=Quotas(site.sae_policies, store.pool, time.monotonic),
             limits=Limits(key_size=256),
         ),
         allocations=store.allocations,
         figures=store.figures,
+        pool=store.pool,
     )
     store.close()
     (site.state_dir / "left").touch()

@@ -26,7 +26,7 @@ POST_JSON = f"POST {ENC_KEYS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/j
 
 @pytest.fixture(scope="module")
 def site(lasting_sites):
-    return lasting_sites.start("a", threads=THREADS, stored_bytes=200_000)
+    return lasting_sites.start("a", threads=THREADS, store="sqlite", stored_bytes=200_000)
 
 
 @pytest.fixture

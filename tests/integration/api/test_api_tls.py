@@ -86,6 +86,35 @@ def test_tls_1_2_is_refused(site, certificates):
     assert not answered(site, context)
 
 
+@pytest.fixture(scope="module")
+def older_site(lasting_sites):
+    return lasting_sites.start("b", tls_1_2=True)
+
+
+def tls_1_2(certificates, sae, ciphers="ALL"):
+    context = certificates.context(certificates.sae(sae) if sae else None)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(ciphers)
+    return context
+
+
+@pytest.mark.parametrize("ciphers", ["ECDHE+AESGCM", "ECDHE+CHACHA20"])
+def test_tls_1_2_is_served_where_the_site_says_so(older_site, certificates, ciphers):
+    assert answered(older_site, tls_1_2(certificates, "sae-b1", ciphers))
+    assert answered(older_site, certificates.context(certificates.sae("sae-b1")))
+
+
+@pytest.mark.parametrize("ciphers", ["ECDHE+SHA384:!AEAD", "kRSA", "ECDHE+SHA:!AEAD"])
+def test_tls_1_2_without_forward_secrecy_or_authenticated_encryption_is_refused(
+    older_site, certificates, ciphers
+):
+    assert not answered(older_site, tls_1_2(certificates, "sae-b1", ciphers))
+
+
+def test_tls_1_2_needs_a_good_client_certificate_too(older_site, certificates):
+    assert not answered(older_site, tls_1_2(certificates, None))
+
+
 def test_plain_http_is_refused(site):
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=5)
     try:

@@ -1,4 +1,7 @@
-"""Two sites with real engine processes and a real link process; no API, no KMS."""
+"""Two sites with real engine processes and a real link process; no jobs, no KMS.
+
+Their APIs run as well: a site's engine tags only what the other site's witness has opened.
+"""
 
 import json
 import os
@@ -91,6 +94,7 @@ class Sites:
     sockets: Path
     settings: dict[Side, SiteSettings]
     engines: dict[Side, Process] = field(default_factory=dict)
+    apis: dict[Side, Process] = field(default_factory=dict)
     link: Process | None = None
 
     def start_link(self, changes: Mapping[str, str] = SHORT_BLOCKS) -> None:
@@ -108,6 +112,10 @@ class Sites:
         assert self.link is not None
         self.link.kill()
         self.link.wait()
+
+    def start_api(self, side: Side) -> None:
+        command = ["keyferry", "api", str(self.settings[side].file)]
+        self.apis[side] = self.forks.start(command, self.state.log(f"api-{side}"))
 
     def start(self, side: Side) -> None:
         command = ["keyferry", "engine", str(self.settings[side].file)]
@@ -184,7 +192,7 @@ class Sites:
         return BlockId(max(a & b, default=0))
 
     def figures(self, side: Side) -> SiteFigures:
-        with closing(store_of(self.settings[side], "cli")) as store:
+        with closing(store_of(self.settings[side], "cli", witnessed=False)) as store:
             return store.figures()
 
     def until(self, ready: Callable[[], bool], what: str, every_s: float = 0.05) -> None:
@@ -202,8 +210,8 @@ class Sites:
     def assert_equal_bits(self) -> None:
         """Allocate all that is stored, each half by its owner, and compare what both sites read."""
         with (
-            closing(store_of(self.settings[Side.A], "cli")) as store_a,
-            closing(store_of(self.settings[Side.B], "cli")) as store_b,
+            closing(store_of(self.settings[Side.A], "cli", witnessed=False)) as store_a,
+            closing(store_of(self.settings[Side.B], "cli", witnessed=False)) as store_b,
         ):
             for owner, peer in ((store_a, store_b), (store_b, store_a)):
                 compared = 0
@@ -216,7 +224,8 @@ class Sites:
                 assert compared > 0
 
     def stop(self) -> None:
-        for process in [*self.engines.values(), *([self.link] if self.link else [])]:
+        link = [self.link] if self.link else []
+        for process in [*self.engines.values(), *self.apis.values(), *link]:
             process.kill()
             process.wait()
 
@@ -273,6 +282,8 @@ def sites(tmp_path: Path, forks: ForkServer) -> Iterator[Sites]:
         settings = {side: load(state.site(side).site_file) for side in Side}
         running = Sites(forks, state, sockets, settings)
         running.start_link()
+        for side in Side:
+            running.start_api(side)
         try:
             yield running
         finally:

@@ -1,4 +1,4 @@
-"""Start engines and links by fork, from a process that has imported everything before.
+"""Start engines, links and APIs by fork, from a process that has imported everything before.
 
 Used by the tests as a program of its own. It takes one JSON line per request and answers with one:
 

@@ -7,6 +7,8 @@ import shutil
 import signal
 import ssl
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -21,6 +23,13 @@ def fetch(up, slave="sae-b", **wanted) -> dict[str, str]:
     status, answer = up.call("sae-a", "POST", f"/api/v1/keys/{slave}/enc_keys", wanted)
     assert status == 200, answer
     return answer["keys"][0]
+
+
+def delivers(up) -> bool:
+    """A site waits for the other one's witness after its start: 503 until then."""
+    status, answer = up.call("sae-a", "POST", "/api/v1/keys/sae-b/enc_keys", {})
+    assert status in (200, 503), answer
+    return status == 200
 
 
 def test_the_endpoints_file_says_where_everything_is(up):
@@ -153,7 +162,8 @@ def test_no_key_byte_lies_about_in_clear(up):
     Also in copies from before the keys were asked for, when their bits still lay in the store.
     """
     for site in "ab":
-        shutil.copytree(up.state / site / "state", up.state / "copies" / site)
+        copy = up.state / "copies" / site
+        shutil.copytree(up.state / site / "state", copy, ignore=shutil.ignore_patterns("*.sock"))
     secrets = [base64.b64decode(fetch(up)["key"]) for _ in range(3)]
     held = fetch(up)  # never fetched by its slave: it waits at site B
     secrets.append(base64.b64decode(held["key"]))
@@ -172,6 +182,34 @@ def test_no_key_byte_lies_about_in_clear(up):
             searched += len(content)
             assert not any(needle in content for needle in needles), file
     assert searched > 1_000_000
+
+
+def keyferry(*arguments) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "keyferry", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_an_operator_sees_compares_and_burns(up):
+    site = up.state / "a" / "site.toml"
+    status = json.loads(keyferry("status", site, "--json").stdout)
+    assert status["peer"] == {"kme": "kme-b", "answers": True}
+    assert status["alarms"] == {}
+    assert "alarms       none" in keyferry("status", site).stdout
+
+    for name in "ab":
+        done = keyferry("reconcile", up.state / name / "site.toml", "--json")
+        report = json.loads(done.stdout)
+        assert (done.returncode, report["clean"]) == (0, True), report
+        assert report["bytes_compared"] > 0
+
+    key_id = fetch(up)["key_ID"]
+    asked = json.loads(keyferry("burn", site, key_id, "--json").stdout)
+    done = keyferry("burn", site, key_id, "--confirm", asked["code"])
+    assert done.returncode == 0
+    assert f"done: burn key {key_id} at both sites" in done.stdout
+    status, answer = up.call("sae-b", "GET", f"/api/v1/keys/sae-a/dec_keys?key_ID={key_id}")
+    assert (status, answer["message"]) == (400, NOT_FOUND)
+    assert keyferry("burn", site, key_id, "--confirm", asked["code"]).returncode == 2
 
 
 def test_killing_the_supervisor_ends_every_process_and_a_second_start_goes_on(up, start_up):
@@ -193,6 +231,7 @@ def test_killing_the_supervisor_ends_every_process_and_a_second_start_goes_on(up
         again.until(lambda: again.metric("a", "keyferry_store_up") == 1, "site A again")
         again.until(lambda: again.metric("b", "keyferry_store_up") == 1, "site B again")
         assert again.metric("a", "keyferry_secret_bits_total") >= secret_bits
+        again.until(lambda: delivers(again), "the first key of site A")
         later = {fetch(again)["key_ID"] for _ in range(3)}
         assert not later & earlier
         path = f"/api/v1/keys/sae-a/dec_keys?key_ID={unfetched['key_ID']}"

@@ -18,6 +18,7 @@ from qkd_api.identity import Identities, kme_uri, sae_uri
 from qkd_api.metrics import HttpErrors
 from qkd_core.errors import KeyNotFound, PeerUnavailable
 from qkd_core.keys.issuing import Issuing, Limits, Neighbourhood
+from qkd_core.keys.quotas import Quotas, SaePolicy
 from qkd_core.types.bits import pack
 from qkd_core.types.ids import BlockId, KeyId, KmeId, LinkId, Provenance, SaeId, Side
 from qkd_core.types.keys import Allocation, BlockLayout, NewBlock
@@ -33,6 +34,10 @@ SAES = {
     SaeId("sae-c1"): KmeId("kme-c"),
 }
 LIMITS = Limits(max_additional_slaves=1)
+POLICIES = {
+    SaeId("sae-a2"): SaePolicy(allow=frozenset({SaeId("sae-b1")}), rate_hz=0.1, burst=4),
+    SaeId("sae-b2"): SaePolicy(share=0.5),
+}
 
 
 class SettableClock:
@@ -108,8 +113,8 @@ class Kme:
         return self.store.blocks.free_bytes()
 
 
-def new_block() -> NewBlock:
-    n_secret = 8 * 8192
+def new_block(n_bytes: int) -> NewBlock:
+    n_secret = 8 * n_bytes
     return NewBlock(
         block_id=BlockId(1),
         link_id=LINK,
@@ -124,10 +129,10 @@ def new_block() -> NewBlock:
     )
 
 
-def make_kme(side: Side) -> Kme:
+def make_kme(side: Side, n_bytes: int = 8192, limits: Limits = LIMITS) -> Kme:
     clock, peer, registry = SettableClock(), StoreOfThePeer(), CollectorRegistry()
     store = MemoryStore(link_id=LINK, side=side, kme_id=KME[side], clock=clock)
-    store.blocks.store_pending(new_block())
+    store.blocks.store_pending(new_block(n_bytes))
     store.blocks.make_available(BlockId(1))
     deliveries: list[None] = []
     issuing = Issuing(
@@ -135,8 +140,11 @@ def make_kme(side: Side) -> Kme:
         allocations=store.allocations,
         peer=peer,
         clock=clock,
-        neighbours=Neighbourhood(kme_id=KME[side], peer_kme_id=KME[side.other], saes=SAES),
-        limits=LIMITS,
+        neighbours=Neighbourhood(
+            kme_id=KME[side], peer_kme_id=KME[side.other], saes=SAES, policies=POLICIES
+        ),
+        quotas=Quotas(POLICIES, store.pool, time.monotonic),
+        limits=limits,
     )
     app = create_app(
         Dependencies(
@@ -148,16 +156,33 @@ def make_kme(side: Side) -> Kme:
             identities=Identities(),
             errors=HttpErrors(registry),
             delivered=lambda: deliveries.append(None),
+            trusted=lambda certificate: None,
         )
     )
     return Kme(store, peer, clock, registry, deliveries, app)
 
 
-@pytest.fixture
-def kmes() -> tuple[Kme, Kme]:
-    a, b = make_kme(Side.A), make_kme(Side.B)
+def neighbours(n_bytes: int) -> tuple[Kme, Kme]:
+    a, b = make_kme(Side.A, n_bytes), make_kme(Side.B, n_bytes)
     a.peer.store, b.peer.store = b.store, a.store
     return a, b
+
+
+@pytest.fixture
+def kmes() -> tuple[Kme, Kme]:
+    return neighbours(8192)
+
+
+@pytest.fixture
+def kme_with():
+    """A KME of site A with other limits."""
+    return lambda **limits: make_kme(Side.A, limits=Limits(**limits))
+
+
+@pytest.fixture
+def large_kmes() -> tuple[Kme, Kme]:
+    """With room for keys of the greatest size."""
+    return neighbours(32768)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 NOT_FOUND = "one or more keys specified are not found on KME"
 A_TO_B = "/api/v1/keys/sae-b1"
 
+ALL_PROVENANCES = ["device", "simulated", "replayed", "vendor"]
 NOBODYS = "5f0a7a3c-6b1e-4d0f-9c43-1f1f5b8f2a10"  # no key ever had this ID
 
 
@@ -65,7 +66,18 @@ def test_clause_6_1_stored_key_count_is_what_get_key_serves_and_below_its_maximu
 def test_status_extension_carries_the_provenance(kme):
     status = kme.ask("GET", f"{A_TO_B}/status").json
 
-    assert status["status_extension"] == {"provenance": ["simulated"]}
+    assert status["status_extension"]["provenance"] == ["simulated"]
+
+
+def test_status_extension_says_when_the_pool_is_empty_at_the_recent_rates(kme):
+    assert kme.ask("GET", f"{A_TO_B}/status").json["status_extension"]["time_to_empty_s"] is None
+    kme.clock.ahead_s = 601.0  # the block was long ago
+    kme.enc_keys(number=12, size=512)
+
+    status = kme.ask("GET", f"{A_TO_B}/status").json
+
+    drawn = 12 * 64
+    assert status["status_extension"]["time_to_empty_s"] == round((4096 - drawn) / (drawn / 600))
 
 
 def test_status_by_post_is_405_with_allow(kme):
@@ -104,6 +116,22 @@ def test_clause_6_2_number_and_size_by_body(kme):
     assert [len(secret) for secret in secrets(answer)] == [64] * 3
 
 
+@pytest.mark.parametrize(("number", "size"), [(128, 64), (128, 256), (1, 65536), (1, 64), (3, 72)])
+def test_clause_6_1_every_size_and_number_within_the_limits_is_served_at_both_sites(
+    large_kmes, number, size
+):
+    a, b = large_kmes
+    status = a.ask("GET", f"{A_TO_B}/status").json
+    limits = ("min_key_size", "max_key_size", "max_key_per_request")
+    assert [status[name] for name in limits] == [64, 65536, 128]
+
+    given = a.enc_keys(number=number, size=size)
+    copies = b.dec_keys(*key_ids(given))
+
+    assert [len(secret) for secret in secrets(given)] == [size // 8] * number
+    assert secrets(copies) == secrets(given)
+
+
 def test_clause_6_3_key_container_has_keys_with_uuid_and_base64(kme):
     answer = kme.enc_keys(number=2)
 
@@ -138,6 +166,42 @@ def test_clause_6_2_unknown_mandatory_extension(kme):
 
     assert refused(kme, answer)
     assert answer.json == {"message": "not all extension_mandatory parameters are supported"}
+
+
+def test_clause_6_2_a_known_mandatory_extension_is_met(kme):
+    answer = kme.enc_keys(extension_mandatory=[{"keyferry_provenance": ALL_PROVENANCES}])
+
+    assert len(secrets(answer)) == 1
+
+
+@pytest.mark.parametrize("wanted", [["device"], ["device", "vendor"], []])
+def test_clause_6_2_a_known_mandatory_extension_that_cannot_be_met(kme, wanted):
+    answer = kme.enc_keys(extension_mandatory=[{"keyferry_provenance": wanted}])
+
+    assert refused(kme, answer)
+    assert answer.json == {"message": "not all extension_mandatory request options could be met"}
+
+
+def test_clause_6_2_all_of_several_mandatory_extensions_must_be_met(kme):
+    extensions = [{"keyferry_provenance": ALL_PROVENANCES}, {"keyferry_provenance": ["device"]}]
+    unmet = kme.enc_keys(extension_mandatory=extensions)
+    unknown = kme.enc_keys(extension_mandatory=[extensions[0] | {"abc_x": 1}])
+
+    assert refused(kme, unmet, "could be met")
+    assert refused(kme, unknown, "are supported")
+
+
+@pytest.mark.parametrize("value", ["device", None, [1], ["photons"], {"device": True}])
+def test_a_known_extension_with_an_unknown_value_is_400_naming_it(kme, value):
+    answer = kme.enc_keys(extension_mandatory=[{"keyferry_provenance": value}])
+
+    assert refused(kme, answer, "provenance")
+
+
+def test_clause_6_2_a_known_optional_extension_that_cannot_be_met_is_a_normal_answer(kme):
+    answer = kme.enc_keys(extension_optional=[{"keyferry_provenance": ["device"]}])
+
+    assert len(secrets(answer)) == 1
 
 
 def test_clause_6_2_optional_extension_is_ignored(kme):
@@ -186,6 +250,13 @@ def test_more_additional_slaves_than_status_says_are_refused(kme):
 
     assert limit == 1
     assert refused(kme, answer, "2", "1")
+
+
+def test_clause_6_1_without_multicast_the_count_is_0_and_an_additional_slave_is_400(kme_with):
+    kme = kme_with(max_additional_slaves=0)
+
+    assert kme.ask("GET", f"{A_TO_B}/status").json["max_SAE_ID_count"] == 0
+    assert refused(kme, kme.enc_keys(additional_slave_SAE_IDs=["sae-b2"]), "1", "0")
 
 
 @pytest.mark.parametrize(
@@ -316,6 +387,55 @@ def test_an_exhausted_pool_is_503_with_retry_after_and_nothing_is_consumed(kme):
     assert int(answer.headers["Retry-After"]) >= 1
 
 
+@pytest.mark.parametrize("call", ["enc_keys", "status"])
+def test_a_pair_that_the_site_file_does_not_allow_is_401_and_gets_nothing(kme, call):
+    answer = kme.ask("GET", f"/api/v1/keys/sae-b2/{call}", "sae-a2")
+
+    assert refused(kme, answer, "sae-a2", "sae-b2", status=401)
+    assert kme.ask("GET", f"{A_TO_B}/enc_keys", "sae-a2").status_code == 200
+
+
+def test_the_slaves_kme_checks_the_pair_too(kmes):
+    answer = kmes[1].dec_keys(NOBODYS, master="sae-a2", sae="sae-b2")
+
+    assert answer.status_code == 401
+
+
+def test_an_additional_slave_that_is_not_allowed_is_401(kme):
+    answer = kme.enc_keys(sae="sae-a2", additional_slave_SAE_IDs=["sae-b2"])
+
+    assert refused(kme, answer, "sae-b2", status=401)
+
+
+def test_over_the_rate_is_503_with_retry_after_and_nothing_is_consumed(kme):
+    """sae-a2 may have four keys at once and one in ten seconds."""
+    assert kme.enc_keys(sae="sae-a2", number=4).status_code == 200
+    free, told = kme.free_bytes(), len(kme.deliveries)
+
+    answer = kme.enc_keys(sae="sae-a2", number=2)
+
+    assert answer.status_code == 503
+    assert "sae-a2" in answer.json["message"]
+    assert 15 <= int(answer.headers["Retry-After"]) <= 20
+    assert (kme.free_bytes(), len(kme.deliveries)) == (free, told)
+    assert kme.enc_keys(number=4).status_code == 200
+
+
+def test_over_the_share_of_the_pool_is_503_with_retry_after(kmes):
+    """sae-b2 may have half of the pool of its own KME."""
+    b = kmes[1]
+    assert b.enc_keys("sae-a1", sae="sae-b2", number=64).status_code == 200
+    free = b.free_bytes()
+
+    answer = b.enc_keys("sae-a1", sae="sae-b2")
+
+    assert answer.status_code == 503
+    assert "50% of the pool" in answer.json["message"]
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert b.free_bytes() == free == 2048
+    assert b.enc_keys("sae-a1", sae="sae-b1", number=64).status_code == 200
+
+
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"])
 @pytest.mark.parametrize("call", ["enc_keys", "dec_keys"])
 def test_other_methods_are_405_with_allow_and_burn_nothing(kme, method, call):
@@ -393,6 +513,52 @@ def test_clause_5_4_a_key_leaves_once_per_slave(kmes):
     }
 
 
+def test_clause_5_4_each_slave_of_a_multicast_gets_the_key_once(kmes):
+    a, b = kmes
+    given = a.enc_keys(additional_slave_SAE_IDs=["sae-b2"])
+
+    for sae in ("sae-b1", "sae-b2"):
+        assert secrets(b.dec_keys(*key_ids(given), sae=sae)) == secrets(given)
+        again = b.dec_keys(*key_ids(given), sae=sae)
+        assert again.json["details"] == [{"keyferry_reason": "consumed"}]
+
+
+def test_clause_5_4_a_multicast_key_waits_for_its_last_slave_until_it_expires(kmes):
+    a, b = kmes
+    given = a.enc_keys(additional_slave_SAE_IDs=["sae-b2"])
+    assert b.dec_keys(*key_ids(given)).status_code == 200
+    b.clock.ahead_s = 86401.0
+
+    answer = b.dec_keys(*key_ids(given), sae="sae-b2")
+
+    assert (answer.status_code, answer.json["message"]) == (400, NOT_FOUND)
+    assert answer.json["details"] == [{"keyferry_reason": "expired"}]
+
+
+def test_an_sae_that_was_never_entitled_learns_no_reason(kmes):
+    """Consumed and expired keys are 401 for it, as keys are that still wait."""
+    a, b = kmes
+    consumed, expired = key_ids(a.enc_keys())[0], key_ids(a.enc_keys())[0]
+    assert b.dec_keys(consumed).status_code == 200
+    b.dec_keys(expired, sae="sae-b2")
+    b.clock.ahead_s = 86401.0
+
+    for key_id in (consumed, expired):
+        answer = b.dec_keys(key_id, sae="sae-b2")
+        assert answer.status_code == 401
+        assert list(answer.json) == ["message"]
+
+
+def test_a_key_of_another_master_is_an_unknown_key_id(kmes):
+    a, b = kmes
+    given = a.enc_keys()
+
+    answer = b.dec_keys(*key_ids(given), master="sae-a2")
+
+    assert (answer.status_code, answer.json) == (400, {"message": NOT_FOUND})
+    assert secrets(b.dec_keys(*key_ids(given))) == secrets(given)
+
+
 def test_an_expired_key_says_so_to_its_slave(kmes):
     a, b = kmes
     key_id = key_ids(a.enc_keys())[0]
@@ -408,7 +574,7 @@ def test_an_expired_key_says_so_to_its_slave(kmes):
 def test_clause_6_4_an_unknown_key_id_is_400_with_the_exact_message(kmes, key_id):
     answer = kmes[1].dec_keys(key_id)
 
-    assert (answer.status_code, answer.json["message"]) == (400, NOT_FOUND)
+    assert (answer.status_code, answer.json) == (400, {"message": NOT_FOUND})
 
 
 def test_a_key_id_in_upper_case_is_the_same_key_id(kmes):
@@ -426,6 +592,29 @@ def test_all_or_nothing_when_one_key_id_of_several_is_unknown(kmes):
 
     assert (answer.status_code, answer.json["message"]) == (400, NOT_FOUND)
     assert secrets(b.dec_keys(*key_ids(given))) == secrets(given)
+
+
+def test_all_or_nothing_when_one_key_of_several_is_consumed(kmes):
+    a, b = kmes
+    given = a.enc_keys(number=2)
+    first, second = key_ids(given)
+    assert b.dec_keys(first).status_code == 200
+
+    answer = b.dec_keys(second, first)
+
+    assert answer.json == {"message": NOT_FOUND, "details": [{"keyferry_reason": "consumed"}]}
+    assert secrets(b.dec_keys(second)) == secrets(given)[1:]
+
+
+def test_clause_5_4_one_key_of_another_sae_among_several_is_401_and_nothing_is_consumed(kmes):
+    a, b = kmes
+    for_b1, for_b2 = a.enc_keys(), a.enc_keys("sae-b2")
+
+    answer = b.dec_keys(*key_ids(for_b1), *key_ids(for_b2))
+
+    assert answer.status_code == 401
+    assert secrets(b.dec_keys(*key_ids(for_b1))) == secrets(for_b1)
+    assert secrets(b.dec_keys(*key_ids(for_b2), sae="sae-b2")) == secrets(for_b2)
 
 
 def test_a_key_id_twice_in_one_request_is_400(kmes):

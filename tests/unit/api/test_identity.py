@@ -83,22 +83,68 @@ def test_any_other_certificate_is_401_with_a_message(kme, path, found):
     assert status_of(kme, path, found) == 401
 
 
-def test_a_header_is_no_identity(kme):
-    headers = {"X-SSL-Client-CN": "sae-a1", "X-Client-Cert": SAE, "Authorization": "Bearer sae-a1"}
-
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-SSL-Client-CN": "sae-a1", "X-SSL-Client-Verify": "SUCCESS"},
+        {"X-SSL-Client-S-DN": "CN=sae-a1", "SSL-Client-Verify": "SUCCESS"},
+        {"X-Client-Cert": SAE, "X-Forwarded-Client-Cert": f"URI={SAE}"},
+        {
+            "X-Forwarded-For": "127.0.0.1",
+            "Forwarded": "for=127.0.0.1",
+            "X-Forwarded-User": "sae-a1",
+        },
+        {"Authorization": "Bearer sae-a1", "Remote-User": "sae-a1", "Cookie": "sae=sae-a1"},
+    ],
+)
+def test_a_header_is_no_identity(kme, headers):
+    """Without a certificate they open nothing; with one they change nothing."""
     assert status_of(kme, STATUS, None, headers=headers) == 401
+    as_a2 = kme.ask("GET", STATUS, "sae-a2", headers=headers)
+    assert as_a2.json["master_SAE_ID"] == "sae-a2"
 
 
-def test_the_common_name_counts_only_where_it_is_configured_and_no_uri_speaks():
-    by_name = Identities(common_names=True)
+def named(*uris, dns=(), common_names=()):
+    found = certificate(*uris, common_names=common_names)
+    return found | {"subjectAltName": (*found["subjectAltName"], *(("DNS", name) for name in dns))}
 
-    assert by_name.sae(certificate(common_names=["sae-a1"])) == "sae-a1"
-    assert by_name.sae(certificate(OTHER_SAE, common_names=["sae-a1"])) == "sae-a2"
-    for found in (
-        certificate(common_names=["sae-a1", "sae-a2"]),
-        certificate(PEER, common_names=["sae-a1"]),
-    ):
-        with pytest.raises(NotAuthorised):
-            by_name.sae(found)
+
+@pytest.mark.parametrize(
+    ("order", "found", "sae"),
+    [
+        (("uri",), named(SAE, dns=["other"], common_names=["another"]), "sae-a1"),
+        (("uri", "dns", "cn"), named(SAE, dns=["other"], common_names=["another"]), "sae-a1"),
+        (("uri", "dns", "cn"), named(dns=["sae-a1"], common_names=["another"]), "sae-a1"),
+        (("uri", "dns", "cn"), named(common_names=["sae-a1"]), "sae-a1"),
+        (("uri", "dns", "cn"), named("urn:other:x", common_names=["sae-a1"]), "sae-a1"),
+        (("cn", "uri"), named(SAE, common_names=["another"]), "another"),
+        (("dns", "uri"), named(SAE, common_names=["another"]), "sae-a1"),
+        (("cn",), named(SAE, dns=["other"], common_names=["another"]), "another"),
+    ],
+)
+def test_the_first_kind_of_name_in_the_configured_order_decides(order, found, sae):
+    assert Identities(order).sae(found) == sae
+
+
+@pytest.mark.parametrize(
+    ("order", "found"),
+    [
+        (("uri",), named(dns=["sae-a1"], common_names=["sae-a1"])),
+        (("uri", "dns"), named(common_names=["sae-a1"])),
+        (("uri", "dns", "cn"), named(SAE, OTHER_SAE, dns=["sae-a1"])),
+        (("uri", "dns", "cn"), named(dns=["sae-a1", "sae-a2"], common_names=["sae-a1"])),
+        (("uri", "dns", "cn"), named(common_names=["sae-a1", "sae-a2"])),
+        (("uri", "dns", "cn"), named()),
+        (("cn",), named(PEER, common_names=["sae-a1"])),
+        (("dns", "cn"), named(PEER, SAE, dns=["sae-a1"])),
+    ],
+)
+def test_another_kind_of_name_several_names_and_a_kmes_name_are_no_sae(order, found):
     with pytest.raises(NotAuthorised):
-        by_name.kme(certificate(common_names=["kme-b"]))
+        Identities(order).sae(found)
+
+
+def test_a_kme_is_named_by_its_uri_only():
+    assert Identities(("cn",)).kme(certificate(PEER, common_names=["kme-x"])) == "kme-b"
+    with pytest.raises(NotAuthorised):
+        Identities(("cn",)).kme(certificate(common_names=["kme-b"]))

@@ -1,17 +1,20 @@
 """Figures as Prometheus reads them, from a real scrape."""
 
+import math
 import socket
 import urllib.error
 import urllib.request
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from qkd_api.metrics import MetricsServer, SiteCollector
+from qkd_api.metrics import MetricsServer, OutlookCollector, SiteCollector
 from qkd_api.server import bound
 from qkd_core.errors import AuditUnavailable
-from qkd_core.types.figures import SiteFigures
+from qkd_core.types.figures import OldestEpoch, PoolLevel, SiteFigures
+from qkd_core.types.ids import KmeId
 
 FIGURES = SiteFigures(
     blocks={"available": 3, "NotAccepted": 1},
@@ -22,6 +25,10 @@ FIGURES = SiteFigures(
     keys_delivered=7,
     refreshes={("nightly", "done"): 2},
     pool_pads={("a", "pool"): 500, ("b", "reserve"): 1024},
+    paused=True,
+    orphaned_keys=3,
+    alarms={"peer_violation": 2},
+    oldest_epoch=OldestEpoch(7, 1.75e9),
 )
 
 
@@ -29,9 +36,11 @@ FIGURES = SiteFigures(
 def scrape():
     servers = []
 
-    def run(figures):
+    def run(figures, *others):
         registry = CollectorRegistry()
         registry.register(SiteCollector(figures, key_size=256))
+        for other in others:
+            registry.register(other)
         server = MetricsServer(bound("127.0.0.1", 0), registry)
         server.start()
         servers.append(server)
@@ -63,6 +72,10 @@ def test_every_figure_has_its_sample(scrape):
         ("keyferry_stored_keys", "b"): 2,
         ("keyferry_keys_delivered_total",): 7,
         ("keyferry_refresh_runs", "done", "nightly"): 2,
+        ("keyferry_link_paused",): 1,
+        ("keyferry_orphaned_keys_total",): 3,
+        ("keyferry_alarms_total", "peer_violation"): 2,
+        ("keyferry_oldest_data_key_timestamp_seconds",): 1.75e9,
         ("keyferry_pool_pads", "a", "pool"): 500,
         ("keyferry_pool_pads", "b", "reserve"): 1024,
     }
@@ -73,6 +86,44 @@ def test_a_store_that_does_not_answer_shows_as_down(scrape):
         raise AuditUnavailable("disk full")
 
     assert scrape(fail) == {("keyferry_store_up",): 0}
+
+
+class Pool:
+    def __init__(self, level):
+        self.level = level
+
+
+def a_level():
+    return PoolLevel(
+        free_bytes=600, filled_bytes_per_s=1.0, drained_bytes_per_s=3.0, drawn_bytes={}
+    )
+
+
+def test_what_runs_out_is_told_in_days_and_seconds(scrape):
+    outlook = OutlookCollector(Pool(a_level), KmeId("kme-b"), lambda: {"kme-a": 12.5})
+    found = scrape(lambda: FIGURES, outlook)
+
+    assert found["keyferry_certificate_days_left", "kme-a"] == 12.5
+    assert found["keyferry_time_to_empty_seconds", "kme-b"] == 300
+
+
+def test_a_pool_that_does_not_sink_is_never_empty(scrape):
+    level = replace(a_level(), filled_bytes_per_s=3.0)
+    outlook = OutlookCollector(Pool(lambda: level), KmeId("kme-b"), dict)
+
+    assert scrape(lambda: FIGURES, outlook)["keyferry_time_to_empty_seconds", "kme-b"] == math.inf
+
+
+def test_certificates_are_told_while_the_store_is_down(scrape):
+    def fail():
+        raise AuditUnavailable("disk full")
+
+    outlook = OutlookCollector(Pool(fail), KmeId("kme-b"), lambda: {"kme-a": 12.5})
+
+    assert scrape(fail, outlook) == {
+        ("keyferry_store_up",): 0,
+        ("keyferry_certificate_days_left", "kme-a"): 12.5,
+    }
 
 
 def test_a_silent_scraper_does_not_hold_up_another(scrape):

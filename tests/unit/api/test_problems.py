@@ -28,7 +28,7 @@ def broken(kme, monkeypatch):
     """A KME whose store raises what the test says."""
 
     def break_with(error):
-        monkeypatch.setattr(kme.store.blocks, "free_bytes", raising(error))
+        monkeypatch.setattr(kme.store.pool, "level", raising(error))
         return kme
 
     return break_with

@@ -9,7 +9,8 @@ import pytest
 
 from keyferry.pki import Authority
 from qkd_api import tls_worker
-from qkd_api.server import ServerSettings, server_context
+from qkd_api.server import server_context
+from qkd_api.trust import TlsFiles, Trust
 
 LIMIT_S = 0.3
 
@@ -21,22 +22,14 @@ def connection(tmp_path, monkeypatch):
     authority = Authority.create(tmp_path / "ca", "Test CA")
     kme = authority.issue(tmp_path, "kme", dns_names=["kme"], server=True, client=True)
     sae = authority.issue(tmp_path, "sae", server=False, client=True)
-    settings = ServerSettings(
-        host="127.0.0.1",
-        port=0,
-        cert=kme.cert,
-        key=kme.key,
-        client_ca=authority.certificate,
-        threads=1,
-        work_dir=tmp_path,
-    )
+    trust = Trust(TlsFiles(ca=authority.certificate, cert=kme.cert, key=kme.key))
     trusting = ssl.create_default_context(cafile=authority.certificate)
     trusting.load_cert_chain(sae.cert, sae.key)
     ours, theirs = socket.socketpair()
     made = []
     client = Thread(target=lambda: made.append(trusting.wrap_socket(theirs, server_hostname="kme")))
     client.start()
-    server = server_context(settings).wrap_socket(ours, server_side=True)
+    server = server_context(trust).wrap_socket(ours, server_side=True)
     client.join()
     yield server, made[0]
     server.close()
@@ -87,8 +80,10 @@ def test_each_request_has_a_deadline_of_its_own(connection):
         time.sleep(LIMIT_S / 2)
         client.send(b"ping")
         assert server.recv(100) == b"ping"
-        server.sendall(b"pong")
-        assert client.recv(100) == b"pong"
+        server.sendall(b"po")
+        server.sendall(b"ng")
+        server.flush()
+        assert client.recv(100) == b"pong"  # in one piece
 
 
 def test_an_idle_connection_does_not_block(connection):

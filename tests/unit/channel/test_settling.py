@@ -1,11 +1,13 @@
 """Settling: whatever a crash left behind, both sites come to the same blocks."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import pytest
 
-from keyferry.engine.settling import settle
+from keyferry.engine.settling import runs_of, settle
+from keyferry.store.checks.examples import LATER, a_request
 from qkd_core.errors import ChannelError
 from qkd_core.types.authentication import Lane, MessageKind
 from qkd_core.types.ids import BlockId, Side
@@ -17,7 +19,10 @@ NONE, PENDING, AVAILABLE = BlockState.NONE, BlockState.PENDING, BlockState.AVAIL
 
 def settled(ends):
     with ThreadPoolExecutor(2) as pool:
-        runs = [pool.submit(settle, end.line, end.store.blocks) for end in ends.values()]
+        runs = [
+            pool.submit(settle, end.line, end.store.blocks, end.store.agreement)
+            for end in ends.values()
+        ]
         return [run.result(10) for run in runs]
 
 
@@ -92,4 +97,70 @@ def test_the_segment_of_a_pending_block_never_vouches_for_it(ends, block):
 def test_a_peer_that_talks_nonsense_is_refused(ends):
     ends[B].talk(0, settled=1).send_tagged(MessageKind.SETTLE, b'{"pending": "all"}')
     with pytest.raises(ChannelError, match="malformed SETTLE"):
-        settle(ends[A].line, ends[A].store.blocks)
+        settle(ends[A].line, ends[A].store.blocks, ends[A].store.agreement)
+
+
+@pytest.mark.parametrize("lost_state", [NONE, BlockState.DESTROYED])
+@pytest.mark.parametrize("loser", [A, B])
+def test_a_block_that_one_site_lost_is_burnt_and_what_it_gave_is_orphaned(
+    ends, block, loser, lost_state, caplog
+):
+    keeper = loser.other
+    for number in (1, 2, 3):
+        put(ends[keeper], block(number), AVAILABLE)
+        put(ends[loser], block(number), AVAILABLE)
+    store = ends[keeper].store
+    while store.blocks.free_bytes() > 500:  # keys out of every block
+        store.allocations.deliver(a_request(), LATER)
+    if lost_state is NONE:
+        ends[loser].store = without(ends[loser], 2)
+    else:
+        ends[loser].store.blocks.destroy(BlockId(2), "test")
+
+    outcomes = dict(zip(ends, settled(ends), strict=True))
+
+    assert outcomes[keeper].orphaned == (2,)
+    assert outcomes[loser].orphaned == ()
+    for end in ends.values():
+        states = [end.store.blocks.state(BlockId(number)) for number in (1, 3)]
+        assert states == [AVAILABLE, AVAILABLE]
+    assert store.blocks.state(BlockId(2)) is BlockState.DESTROYED
+    assert store.figures().alarms == {"orphaned_block": 1}
+    assert "keys are orphaned" in caplog.text
+
+
+def without(end, number: int):
+    """The store of a site that never had the block."""
+    del end.store._site.blocks[BlockId(number)]
+    return end.store
+
+
+def test_unspent_blocks_are_told_as_runs():
+    assert runs_of(()) == ()
+    assert runs_of(map(BlockId, (1, 2, 3, 5, 8, 9))) == ((1, 3), (5, 5), (8, 9))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"unspent": [[1]]},
+        {"unspent": [[1, 10**9]]},
+        {"unspent": "all"},
+        {"unspent": [[-1, 2]]},
+    ],
+)
+def test_a_peer_that_tells_nonsense_of_its_unspent_blocks_is_refused(ends, said):
+    body = json.dumps({"pending": [], "newest": 0} | said).encode()
+    ends[B].talk(0, settled=1).send_tagged(MessageKind.SETTLE, body)
+    with pytest.raises(ChannelError):
+        settle(ends[A].line, ends[A].store.blocks, ends[A].store.agreement)
+
+
+def test_a_peer_of_an_earlier_version_settles_as_before(ends, block):
+    put(ends[A], block(1), PENDING)
+    talk = ends[B].talk(0, settled=1)
+    talk.send_tagged(MessageKind.SETTLE, b'{"pending": [], "newest": 1}')
+    talk.send_tagged(MessageKind.STATES, b'{"1": "available"}')
+    outcome = settle(ends[A].line, ends[A].store.blocks, ends[A].store.agreement)
+    assert outcome.made_available == (1,)
+    assert outcome.orphaned == ()

@@ -19,7 +19,9 @@ def keyferry(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "audit verify", "link secret"])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, "audit verify", "link secret", "pki init", "pki show"]
+)
 def test_every_command_explains_itself(command):
     done = keyferry(*command.split(), "--help")
     assert done.returncode == 0

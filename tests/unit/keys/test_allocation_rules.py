@@ -8,15 +8,13 @@ from qkd_core.keys.allocation import (
     cut_block,
     described,
     draw,
-    growth_bytes_per_s,
-    retry_after_s,
     split,
     weakest,
 )
 from qkd_core.keys.lifecycle import KEY_MOVES, KeyState, check_key_move, reason_gone
 from qkd_core.types.bits import packed_bytes
 from qkd_core.types.ids import BlockId, KeyId, Provenance, Side
-from qkd_core.types.keys import BlockLayout, KeyRange
+from qkd_core.types.keys import KeyRange
 
 
 def a_range(block: int, start: int, stop: int) -> KeyRange:
@@ -42,29 +40,19 @@ def test_bits_past_a_whole_byte_are_not_used():
 
 def test_drawing_takes_the_first_bytes_and_split_cuts_them_evenly():
     free = [a_range(1, 10, 20), a_range(2, 0, 5), a_range(4, 0, 100)]
-    drawn = draw(free, 18, 1.0)
+    drawn = draw(free, 18, lambda missing: 1)
     assert drawn == (a_range(1, 10, 20), a_range(2, 0, 5), a_range(4, 0, 3))
-    assert split(drawn, 6) == (
+    assert split(drawn, (6, 6, 6)) == (
         (a_range(1, 10, 16),),
         (a_range(1, 16, 20), a_range(2, 0, 2)),
         (a_range(2, 2, 5), a_range(4, 0, 3)),
     )
 
 
-def test_too_little_is_refused_with_a_forecast():
+def test_too_little_is_refused_with_a_forecast_for_what_is_missing():
     with pytest.raises(KeysExhausted, match="800 bits asked, 80 are free") as refusal:
-        draw([a_range(1, 0, 10)], 100, 4.0)
-    assert refusal.value.retry_after_s == 23
-    assert retry_after_s(100, 0.0) == 60
-    assert retry_after_s(10**9, 1.0) == 3600
-    assert retry_after_s(1, 1e9) == 1
-
-
-def test_growth_is_what_a_block_adds_to_one_half():
-    layout = BlockLayout(n_secret=8 * 101, segment_pads=0)
-    assert growth_bytes_per_s(layout, Side.A, 2.0) == 25.0
-    assert growth_bytes_per_s(layout, Side.B, 2.0) == 25.5
-    assert growth_bytes_per_s(layout, Side.B, 0.0) == 0.0
+        draw([a_range(1, 0, 10)], 100, lambda missing: 1000 + missing)
+    assert refusal.value.retry_after_s == 1090
 
 
 def test_the_weakest_provenance_counts():

@@ -179,6 +179,32 @@ def a_key_is_only_as_good_as_its_worst_block(sites: TwoSites) -> None:
     expect(found == [Provenance.DEVICE, Provenance.REPLAYED], "the second key straddles both")
 
 
+def every_size_that_is_allowed_can_be_cut(sites: TwoSites) -> None:
+    sites.share(a_block(1, n_bytes=1 << 17, segment_pads=0))
+    stored = cut_block(a_block(1, n_bytes=1 << 17, segment_pads=0)).stored
+    at = 0
+    for n_bits in (64, 72, 256, 4096, 4104, 65536):
+        keys = sites.a.allocations.deliver(a_request(2, n_bits), LATER)
+        tell(sites)
+        found = sites.b.allocations.deliver_by_id(SLAVE, MASTER, ids(keys), NOW)
+        expect(found == keys, "equal at both sites")
+        for key in keys:
+            expect(key.secret == stored[at : at + n_bits // 8], "the next bytes, whole")
+            at += n_bits // 8
+
+
+def a_request_of_128_keys_for_two_slaves_is_served_whole(sites: TwoSites) -> None:
+    sites.share(a_block(1, n_bytes=1 << 14), a_block(2, n_bytes=1 << 14))
+    both = (SLAVE, OTHER_SLAVE)
+    keys = sites.a.allocations.deliver(a_request(128, 512, slaves=both), LATER)
+    expect(len({key.secret for key in keys}) == 128, "each key has bytes of its own")
+    tell(sites)
+    for slave in both:
+        found = sites.b.allocations.deliver_by_id(slave, MASTER, ids(keys), NOW)
+        expect(found == keys, "each slave has all of them")
+    refuses(KeyNotFound, lambda: sites.b.allocations.read_held(keys[0].key_id))
+
+
 ALLOCATION_CHECKS = [
     keys_go_oldest_block_first_from_the_start_of_the_half,
     the_other_site_allocates_from_the_other_half,
@@ -193,4 +219,6 @@ ALLOCATION_CHECKS = [
     expiry_burns_held_keys_only,
     a_held_key_can_be_read_until_it_is_dropped,
     a_key_is_only_as_good_as_its_worst_block,
+    every_size_that_is_allowed_can_be_cut,
+    a_request_of_128_keys_for_two_slaves_is_served_whole,
 ]

@@ -103,6 +103,16 @@ def figures_count_what_happened(sites: TwoSites) -> None:
     expect(figures.last_discard == "NotAccepted: qber is 0.2", "the last discard")
 
 
+def a_full_store_shows_that_the_link_waits(sites: TwoSites) -> None:
+    sites.share(a_block(1, n_bytes=1000))
+    blocks = sites.a.blocks
+    expect(blocks.stored_bytes() == 1000, "both halves count")
+    expect(blocks.unspent() == (1,), "and the block is unspent")
+    for paused in (True, True, False, True):
+        blocks.note_paused(paused)
+        expect(sites.a.figures().paused is paused, "shown")
+
+
 BLOCK_CHECKS = [
     block_numbers_only_grow,
     a_block_is_pending_then_available_then_destroyed,
@@ -112,4 +122,5 @@ BLOCK_CHECKS = [
     a_block_shorter_than_its_segments_is_refused,
     a_destroyed_block_does_not_come_back,
     figures_count_what_happened,
+    a_full_store_shows_that_the_link_waits,
 ]

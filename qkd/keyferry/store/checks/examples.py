@@ -7,7 +7,15 @@ from typing import ParamSpec, Protocol
 
 import numpy as np
 
-from qkd_core.ports import AllocationStore, BlockStore, PadStore, RefreshStore
+from qkd_core.ports import (
+    AgreementStore,
+    AllocationStore,
+    BlockStore,
+    PadStore,
+    PoolGauge,
+    RecordStore,
+    RefreshStore,
+)
 from qkd_core.types.authentication import PRESHARED_BYTES
 from qkd_core.types.figures import SiteFigures
 from qkd_core.types.ids import BlockId, KeyId, LinkId, Provenance, SaeId, Side
@@ -35,6 +43,15 @@ class SiteStore(Protocol):
 
     @property
     def refreshes(self) -> RefreshStore: ...
+
+    @property
+    def agreement(self) -> AgreementStore: ...
+
+    @property
+    def records(self) -> RecordStore: ...
+
+    @property
+    def pool(self) -> PoolGauge: ...
 
     def figures(self) -> SiteFigures: ...
 

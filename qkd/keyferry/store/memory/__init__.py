@@ -3,9 +3,12 @@
 Nothing survives the process.
 """
 
+from keyferry.store.memory.agreement import MemoryAgreement
 from keyferry.store.memory.allocations import MemoryAllocations
 from keyferry.store.memory.blocks import MemoryBlocks
 from keyferry.store.memory.pads import MemoryPads
+from keyferry.store.memory.pool import MemoryPool
+from keyferry.store.memory.records import MemoryRecords
 from keyferry.store.memory.refreshes import MemoryRefreshes
 from keyferry.store.memory.site import MemorySite
 from qkd_core.ports import Clock
@@ -24,7 +27,12 @@ class MemoryStore:
         self.pads = MemoryPads(self._site)
         self.blocks = MemoryBlocks(self._site, self.pads)
         self.refreshes = MemoryRefreshes(self._site)
+        self.pool = MemoryPool(self._site)
         self.allocations = MemoryAllocations(self._site, self.blocks, self.refreshes.bound_keys)
+        self.agreement = MemoryAgreement(
+            self._site, self.blocks, self.allocations, self.pads.forget
+        )
+        self.records = MemoryRecords(self._site, self.blocks, self.pads.marks)
 
     @property
     def events(self) -> list[AuditEvent]:
@@ -49,6 +57,9 @@ class MemoryStore:
                     for lane in Lane
                 },
                 last_discard=site.last_discard,
+                paused=site.paused,
+                orphaned_keys=site.orphaned_keys,
+                alarms=dict(site.alarms),
             )
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from uuid import uuid4
 
 from keyferry.store.memory.blocks import MemoryBlocks
+from keyferry.store.memory.pool import memory_level
 from keyferry.store.memory.site import MemoryBlock, MemoryKey, MemorySite
 from qkd_core.errors import KeyNotFound, NotAuthorised, PeerViolation
 from qkd_core.keys.allocation import (
@@ -13,10 +14,10 @@ from qkd_core.keys.allocation import (
     check_request,
     described,
     draw,
-    growth_bytes_per_s,
     split,
     weakest,
 )
+from qkd_core.keys.forecast import retry_after_s
 from qkd_core.keys.lifecycle import (
     CONSUMED,
     EXPIRED,
@@ -26,7 +27,7 @@ from qkd_core.keys.lifecycle import (
     reason_gone,
 )
 from qkd_core.types.ids import BlockId, KeyId, SaeId
-from qkd_core.types.keys import Allocation, BlockState, DeliveredKey, KeyRange, KeyRequest
+from qkd_core.types.keys import Allocation, BlockState, DeliveredKey, KeyRequest
 
 
 class MemoryAllocations:
@@ -43,7 +44,7 @@ class MemoryAllocations:
         with self._site.lock:
             keys = self._allocate(request, expires_at)
             for key in keys:
-                self._move(key, KeyState.HELD, "key_held")
+                self._move(key, KeyState.ALLOCATED, "key_held")
             return tuple(key.allocation for key in keys)
 
     def allocation(self, key_id: KeyId) -> Allocation | None:
@@ -59,14 +60,18 @@ class MemoryAllocations:
                 raise PeerViolation(f"key {allocation.key_id} is known here, and not like this")
             check_claim_form(allocation, self._site.link_id, self._site.side.other)
             blocks = self._named(allocation)
-            check_claim_place(allocation, {i: block.new.layout for i, block in blocks.items()})
+            check_claim_place(
+                allocation,
+                {i: block.new.layout for i, block in blocks.items()},
+                {i: block.cessions for i, block in blocks.items()},
+            )
             for part in allocation.ranges:
                 if any(blocks[part.block_id].recorded[part.start : part.stop]):
                     raise PeerViolation(f"key {allocation.key_id} claims bytes of another key")
             for block_id in blocks:
                 self._blocks.make_available(block_id)
             key = self._cut(allocation)
-            self._move(key, KeyState.HELD, "key_accepted")
+            self._move(key, KeyState.ALLOCATED, "key_accepted")
 
     def deliver_by_id(
         self, slave: SaeId, master: SaeId, key_ids: Sequence[KeyId], now: float
@@ -83,14 +88,14 @@ class MemoryAllocations:
     def read_held(self, key_id: KeyId) -> DeliveredKey:
         with self._site.lock:
             key = self._site.keys.get(key_id)
-            if key is None or key.state is not KeyState.HELD:
+            if key is None or key.state is not KeyState.ALLOCATED:
                 raise KeyNotFound(f"key {key_id} is {key.state if key else UNKNOWN}, not held")
             return DeliveredKey(key_id=key_id, secret=key.secret, provenance=key.provenance)
 
     def drop_held(self, key_id: KeyId, *, burnt: bool) -> None:
         with self._site.lock:
             key = self._site.keys.get(key_id)
-            if key and key.state is KeyState.HELD:
+            if key and key.state is KeyState.ALLOCATED:
                 state = KeyState.BURNT if burnt else KeyState.DELIVERED
                 self._move(key, state, "key_burnt" if burnt else "key_published")
 
@@ -99,7 +104,7 @@ class MemoryAllocations:
             due = [
                 key
                 for key in self._site.keys.values()
-                if key.state is KeyState.HELD
+                if key.state is KeyState.ALLOCATED
                 and key.allocation.expires_at <= now
                 and key.allocation.key_id not in self._bound()
             ]
@@ -119,9 +124,14 @@ class MemoryAllocations:
     def _allocate(self, request: KeyRequest, expires_at: float) -> list[MemoryKey]:
         check_request(request)
         n_bytes = request.n_bits // 8
-        drawn = draw(self._free(), request.number * n_bytes, self._growth())
+        drawn = draw(
+            self._blocks.free_runs(),
+            request.number * n_bytes,
+            lambda missing: retry_after_s(missing, memory_level(self._site)),
+        )
+        self._site.drawn.append((self._site.clock.now(), request.master, request.number * n_bytes))
         keys = []
-        for ranges in split(drawn, n_bytes):
+        for ranges in split(drawn, [n_bytes] * request.number):
             allocation = Allocation(
                 key_id=KeyId(str(uuid4())),
                 link_id=self._site.link_id,
@@ -135,19 +145,6 @@ class MemoryAllocations:
             keys.append(self._cut(allocation))
             self._site.outbox.append(allocation.key_id)
         return keys
-
-    def _free(self) -> Iterator[KeyRange]:
-        """This site's free bytes; its own half goes in order, so they are one run a block."""
-        for block in self._blocks.available():
-            free = block.free_in(self._site.side)
-            if free:
-                yield KeyRange(block.new.block_id, free[0], free[-1] + 1)
-
-    def _growth(self) -> float:
-        if not self._site.blocks:
-            return 0.0
-        newest = self._site.blocks[max(self._site.blocks)].new
-        return growth_bytes_per_s(newest.layout, self._site.side, newest.link_s)
 
     def _cut(self, allocation: Allocation) -> MemoryKey:
         """Move the bytes out of their blocks into a key."""
@@ -167,7 +164,7 @@ class MemoryAllocations:
         allocation = key.allocation
         check_key_move(allocation.key_id, key.state, state)
         key.state = state
-        if state is not KeyState.HELD:
+        if state is not KeyState.ALLOCATED:
             key.secret = b""
         self._site.audit(
             action,
@@ -196,7 +193,7 @@ class MemoryAllocations:
         key_id = key.allocation.key_id
         if slave in key.served:
             raise KeyNotFound(f"key {key_id} was delivered to {slave}", CONSUMED)
-        if key.state is not KeyState.HELD:
+        if key.state is not KeyState.ALLOCATED:
             raise KeyNotFound(
                 f"key {key_id} is {key.state}", reason_gone(key.state or KeyState.BURNT)
             )
@@ -231,6 +228,7 @@ class MemoryAllocations:
         try:
             yield
         except PeerViolation as violation:
+            self._site.alarms["peer_violation"] += 1
             self._site.audit("peer_violation", key_id=allocation.key_id, detail=str(violation))
             for part in allocation.ranges:
                 self._blocks.destroy(part.block_id, "peer violation")

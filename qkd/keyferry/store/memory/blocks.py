@@ -1,5 +1,7 @@
 """`BlockStore` in memory."""
 
+from collections.abc import Iterator
+
 from keyferry.store.memory.pads import MemoryPads
 from keyferry.store.memory.site import MemoryBlock, MemorySite
 from keyferry.store.segments import cut_segment
@@ -7,7 +9,7 @@ from qkd_core.errors import BlockDiscarded
 from qkd_core.keys.allocation import cut_block
 from qkd_core.types.authentication import Lane
 from qkd_core.types.ids import BlockId, Provenance, Side
-from qkd_core.types.keys import BlockState, NewBlock
+from qkd_core.types.keys import BlockState, KeyRange, NewBlock
 
 
 class MemoryBlocks:
@@ -44,7 +46,12 @@ class MemoryBlocks:
             if known:
                 return
             parts = cut_block(block)
-            kept = MemoryBlock(block, bytearray(parts.stored), [False] * len(parts.stored))
+            kept = MemoryBlock(
+                block,
+                bytearray(parts.stored),
+                [False] * len(parts.stored),
+                stored_at=site.clock.now(),
+            )
             site.blocks[block_id] = kept
             site.newest = max(site.newest, block_id)
             for sender, data in parts.segments.items():
@@ -60,7 +67,7 @@ class MemoryBlocks:
             block = self._site.block(block_id)
             if block is None or block.state is BlockState.DESTROYED:
                 return
-            block.state = BlockState.DESTROYED
+            block.move(BlockState.DESTROYED)
             block.stored[:] = bytes(len(block.stored))
             self._pads.drop(block_id)
             self._site.outcomes["destroyed"] += 1
@@ -84,6 +91,35 @@ class MemoryBlocks:
         with self._site.lock:
             mine = [block for block in self.available() if block.free_in(self._site.side)]
             return tuple(sorted({block.new.provenance for block in mine}))
+
+    def unspent(self) -> tuple[BlockId, ...]:
+        with self._site.lock:
+            return tuple(
+                block.new.block_id
+                for block in self.available()
+                if any(block.free_in(side) for side in Side)
+            )
+
+    def stored_bytes(self) -> int:
+        return sum(self.free_of(side) for side in Side)
+
+    def note_paused(self, paused: bool) -> None:
+        with self._site.lock:
+            if paused != self._site.paused:
+                self._site.paused = paused
+                self._site.audit("link_paused" if paused else "link_resumed")
+
+    def free_runs(self) -> Iterator[KeyRange]:
+        """This site's free bytes as runs, oldest block first."""
+        for block in self.available():
+            first = None
+            free = block.free_in(self._site.side)
+            for place, i in enumerate(free):
+                first = i if first is None else first
+                last = place + 1 == len(free) or free[place + 1] != i + 1
+                if last or block.piece(i) != block.piece(i + 1):
+                    yield KeyRange(block.new.block_id, first, i + 1)
+                    first = None
 
     def available(self) -> list[MemoryBlock]:
         """Oldest first."""

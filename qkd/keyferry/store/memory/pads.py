@@ -106,6 +106,20 @@ class MemoryPads:
         for sender in Side:
             self._segments.pop((sender, Lane.POOL, block_id), None)
 
+    def forget(self, newest: BlockId) -> None:
+        """The link is zeroised: the pads of segments up to ``newest`` are gone."""
+        for name in list(self._segments):
+            if name[2] <= newest:
+                del self._segments[name]
+        self._secret = None
+
+    def marks(self) -> dict[tuple[Side, int, BlockId], int]:
+        """The first unused pad by sender, lane and segment."""
+        return {
+            (sender, int(lane), segment): kept.next
+            for (sender, lane, segment), kept in self._segments.items()
+        }
+
     def _usable(self, lane: Lane, older_than: BlockId | None) -> list[MemorySegment]:
         """This site's segments to send with, oldest first."""
         found = []

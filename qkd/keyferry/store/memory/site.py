@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from threading import RLock
 
 from qkd_core.errors import BlockDiscarded
-from qkd_core.keys.lifecycle import KeyState
+from qkd_core.keys.lifecycle import KeyState, Subject, check_move
 from qkd_core.ports import Clock
+from qkd_core.types.agreement import Cession
 from qkd_core.types.ids import BlockId, KeyId, LinkId, Provenance, SaeId, Side
 from qkd_core.types.keys import Allocation, AuditEvent, BlockState, NewBlock
 
@@ -15,17 +16,37 @@ NO_BLOCK = BlockId(0)
 
 @dataclass(slots=True)
 class MemoryBlock:
-    """A block; ``recorded[i]`` says whether stored byte i was ever part of a key."""
+    """A block; ``recorded[i]`` says whether stored byte i was ever part of a key.
+
+    ``cessions``: ranges that changed their owner, oldest first.
+    """
 
     new: NewBlock
     stored: bytearray = field(repr=False)
     recorded: list[bool]
+    stored_at: float = 0.0
     state: BlockState = BlockState.PENDING
+    cessions: list[Cession] = field(default_factory=list)
 
     def free_in(self, owner: Side) -> list[int]:
-        """Indices of the owner's half that no key ever had, ascending."""
+        """Indices of the owner's bytes that no key ever had, ascending."""
         start, stop = self.new.layout.half(owner)
-        return [i for i in range(start, stop) if not self.recorded[i]]
+        owned = set(range(start, stop))
+        for cession in self.cessions:
+            moved = range(cession.part.start, cession.part.stop)
+            owned = owned.union(moved) if cession.owner is owner else owned.difference(moved)
+        return [i for i in sorted(owned) if not self.recorded[i]]
+
+    def piece(self, i: int) -> int:
+        """Which cession byte i came with, newest first in doubt; -1: none, it is its half's."""
+        came = [
+            n for n, ceded in enumerate(self.cessions) if ceded.part.start <= i < ceded.part.stop
+        ]
+        return max(came, default=-1)
+
+    def move(self, state: BlockState) -> None:
+        check_move(Subject.BLOCK, self.new.block_id, self.state.value, state.value)
+        self.state = state
 
 
 @dataclass(slots=True)
@@ -53,9 +74,13 @@ class MemorySite:
     keys: dict[KeyId, MemoryKey] = field(default_factory=dict)
     outbox: list[KeyId] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
+    alarms: Counter[str] = field(default_factory=Counter)
+    paused: bool = False
+    orphaned_keys: int = 0
     secret_bits: int = 0
     keys_delivered: int = 0
     last_discard: str | None = None
+    drawn: list[tuple[float, SaeId, int]] = field(default_factory=list)
 
     def audit(self, action: str, **fields: str | int | float | list[str]) -> None:
         self.events.append(AuditEvent(action=action, fields=fields))
@@ -69,7 +94,7 @@ class MemorySite:
             state = block.state if block else BlockState.NONE
             raise BlockDiscarded(f"block {block_id} is {state} here, not available")
         if block.state is BlockState.PENDING:
-            block.state = BlockState.AVAILABLE
+            block.move(BlockState.AVAILABLE)
             self.outcomes["available"] += 1
             self.secret_bits += block.new.layout.n_secret
             self.audit("block_available", block_id=block_id)

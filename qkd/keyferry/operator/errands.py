@@ -1,0 +1,42 @@
+"""What operators' orders need of the other site, in any process that can reach it."""
+
+from threading import Lock
+
+from keyferry.agreeing import Telling
+from keyferry.agreement_peer import HttpAgreementPeer
+from keyferry.peer import PeerSession
+from keyferry.reconcile.hashing import Hashing
+from keyferry.reconcile.peer import HttpReconcilePeer
+from keyferry.reconcile.run import Reconciler, Report
+from keyferry.store.sqlite import Store
+from qkd_core.errors import PeerUnavailable, PeerViolation
+from qkd_core.ports import Clock
+from qkd_core.types.ids import BlockId, Side
+
+
+class SiteErrands:
+    """`keyferry.operator.orders.Errands` over the inter-KME API."""
+
+    def __init__(self, side: Side, store: Store, session: PeerSession, clock: Clock) -> None:
+        self._store = store
+        self._peer = HttpReconcilePeer(session)
+        self._telling = Telling(store.agreement, HttpAgreementPeer(session))
+        hashing = Hashing(store.records, store.allocations, self._peer, clock)
+        self._one_at_a_time = Lock()
+        self._reconciler = Reconciler(side, store, self._peer, hashing)
+
+    def tell(self) -> bool:
+        self._telling.work()
+        return not self._store.agreement.notices(1)
+
+    def reconcile(self) -> Report:
+        with self._one_at_a_time:
+            return self._reconciler.run()
+
+    def peer_answers(self) -> bool:
+        nothing = BlockId(0)
+        try:
+            self._peer.look([], nothing, nothing)
+        except (PeerUnavailable, PeerViolation):
+            return False
+        return True

@@ -1,0 +1,142 @@
+"""The orders of an operator at one site, and what the site says of itself."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from keyferry.config import SiteSettings
+from keyferry.operator.confirming import Confirmations, Order
+from keyferry.operator.site_status import site_status
+from keyferry.operator.socket import Caller
+from keyferry.reconcile.run import Report
+from keyferry.store.connection import check_private
+from keyferry.store.sqlite import Store
+from qkd_core.errors import ConfigError, KeyNotFound
+from qkd_core.types.ids import KeyId
+
+
+class Errands(Protocol):
+    """What needs the other site. Both raise PeerUnavailable, PeerViolation."""
+
+    def tell(self) -> bool:
+        """Tell the peer what waits to be told; whether nothing is left."""
+
+    def reconcile(self) -> Report: ...
+
+    def peer_answers(self) -> bool: ...
+
+
+class Orders:
+    """Carries out one request at a time, whoever brings it. Every order is audited."""
+
+    def __init__(self, site: SiteSettings, store: Store, errands: Errands) -> None:
+        self._site, self._store, self._errands = site, store, errands
+        self._confirmations = Confirmations(store.database)
+        self._orders: dict[str, Callable[[Mapping[str, Any], Caller], Mapping[str, Any]]] = {
+            "status": self._status,
+            "reconcile": self._reconcile,
+            "burn": self._burn,
+            "zeroise": self._zeroise,
+            "rekey": self._rekey,
+        }
+
+    def handle(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, Any]:
+        """The answer to one request. Raises QkdError."""
+        name = request.get("order")
+        order = self._orders.get(name) if isinstance(name, str) else None
+        if order is None:
+            raise ConfigError(f"order {name!r}: known are {', '.join(self._orders)}")
+        return order(request, caller)
+
+    def _status(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, Any]:
+        return site_status(self._site, self._store, self._errands.peer_answers)
+
+    def _reconcile(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, Any]:
+        return self._errands.reconcile().as_json()
+
+    def _burn(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, Any]:
+        key_id = KeyId(_text(request, "key_id"))
+        if self._store.allocations.allocation(key_id) is None:
+            raise KeyNotFound(f"key {key_id} is not known at this site")
+        order = Order(f"burn key {key_id} at both sites")
+
+        def carry_out(reason: str) -> Mapping[str, Any]:
+            return {"key_id": key_id, "was": self._store.agreement.burn_key(key_id, reason)}
+
+        return self._twice(order, request, caller, carry_out)
+
+    def _zeroise(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, Any]:
+        what = _text(request, "what")
+        if what not in ("link", "site"):
+            raise ConfigError(f"zeroise {what!r}: link or site")
+        link_id = self._site.link.link_id
+        text = f"erase all stored key, held keys and pads of link {link_id} at both sites"
+        if what == "site":
+            text += f", and every data key and the root key of KME {self._site.kme_id}"
+
+        def carry_out(reason: str) -> Mapping[str, Any]:
+            self._store.agreement.zeroise_link(reason)
+            if what == "site":
+                self._store.destroy_data_keys(reason)
+                erase_file(self._site.root_key)
+            return {"zeroised": what}
+
+        return self._twice(Order(text), request, caller, carry_out)
+
+    def _rekey(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, Any]:
+        file = Path(_text(request, "file"))
+        order = Order(
+            f"erase what is stored of link {self._site.link.link_id}"
+            f" and install the pre-shared secret in {file}"
+        )
+        secret = read_secret(file)  # a file that cannot be used is told before anything is asked
+
+        def carry_out(reason: str) -> Mapping[str, Any]:
+            self._store.witness.rekey(secret, reason)
+            erase_file(file)
+            return {"rekeyed": self._site.link.link_id}
+
+        return self._twice(order, request, caller, carry_out)
+
+    def _twice(
+        self,
+        order: Order,
+        request: Mapping[str, Any],
+        caller: Caller,
+        carry_out: Callable[[str], Mapping[str, Any]],
+    ) -> Mapping[str, Any]:
+        """Carry out what is confirmed; otherwise say what would happen, and how to confirm it."""
+        code = request.get("confirm")
+        if code is None:
+            return {"would": order.text, "code": self._confirmations.ask(order, caller)}
+        asked_by = self._confirmations.confirm(order, str(code), caller)
+        done = carry_out(f"ordered by {asked_by}, confirmed by {caller}")
+        return {"done": order.text, **done, "peer_told": self._errands.tell()}
+
+
+def _text(request: Mapping[str, Any], name: str) -> str:
+    value = request.get(name)
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{name} is missing")
+    return value
+
+
+def read_secret(file: Path) -> bytes:
+    """The pre-shared secret in a private file. Raises ConfigError."""
+    try:
+        check_private(file)
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def erase_file(file: Path) -> None:
+    """Overwrite and remove; journaling and flash may keep copies: see the README."""
+    with file.open("r+b") as handle:
+        size = handle.seek(0, os.SEEK_END)
+        handle.seek(0)
+        handle.write(bytes(size))
+        handle.flush()
+        os.fsync(handle.fileno())
+    file.unlink()

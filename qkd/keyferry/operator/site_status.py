@@ -1,0 +1,50 @@
+"""What a site says of itself to its operator."""
+
+from collections.abc import Callable
+from typing import Any
+
+from keyferry.config import SiteSettings
+from keyferry.store.sqlite import Store
+
+
+def site_status(
+    site: SiteSettings, store: Store, peer_answers: Callable[[], bool]
+) -> dict[str, Any]:
+    """One JSON object; no key bytes. Raises AuditUnavailable."""
+    figures = store.figures()
+    level = store.pool.level()
+    oldest = figures.oldest_epoch
+    stored = sum(figures.free_bytes.values())
+    return {
+        "kme": site.kme_id,
+        "side": site.side.value,
+        "link": site.link.link_id,
+        "peer": {"kme": site.link.peer_kme, "answers": peer_answers()},
+        "blocks": figures.blocks,
+        "qber": figures.qber,
+        "last_discard": figures.last_discard,
+        "free_bytes": figures.free_bytes,
+        "drained_bytes_per_s": round(level.drained_bytes_per_s, 1),
+        "filled_bytes_per_s": round(level.filled_bytes_per_s, 1),
+        "store": {
+            "stored_bytes": stored,
+            "max_bytes": site.keeping.max_bytes,
+            "on_full": site.keeping.on_full.value,
+            "link_waits": figures.paused,
+            "file_bytes": site.store.stat().st_size,
+        },
+        "keys_delivered": figures.keys_delivered,
+        "pads": {f"{sender} {lane}": n for (sender, lane), n in figures.pool_pads.items()},
+        "refreshes": [
+            {"policy": policy, "state": state, "runs": n}
+            for (policy, state), n in sorted(figures.refreshes.items())
+        ],
+        "untold": {
+            "allocations": len(store.allocations.outbox(1000)),
+            "notices": len(store.agreement.notices(1000)),
+        },
+        "oldest_epoch": (
+            None if oldest is None else {"epoch": oldest.epoch, "created_at": oldest.created_at}
+        ),
+        "alarms": figures.alarms,
+    }

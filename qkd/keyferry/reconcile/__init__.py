@@ -1,0 +1,1 @@
+"""Comparing what both sites have on record and in store, and burning what differs."""

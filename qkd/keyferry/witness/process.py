@@ -1,0 +1,42 @@
+"""The witness of one process: its gate, its keeper, and marks on its messages to the peer."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from keyferry.peer import PeerSession
+from keyferry.store.gate import PeerGate
+from keyferry.store.sqlite import Store
+from keyferry.witness.keeper import Duties, Keeper
+from keyferry.witness.peer import HttpWitnessPeer
+from keyferry.witness.riding import Riding
+from qkd_core.ports import Clock
+
+LOCK_FILE = "witness.lock"  # in the state directory
+
+
+def gate_of(store: Store) -> PeerGate:
+    """Raises TypeError for a store that was opened without a witness."""
+    gate = store.database.gate
+    if not isinstance(gate, PeerGate):
+        raise TypeError("the store was opened without a witness")
+    return gate
+
+
+@contextmanager
+def watched(
+    store: Store, session: PeerSession, state_dir: Path, duties: Duties, clock: Clock
+) -> Iterator[Keeper]:
+    """Open the store's gate when the peer has answered, and keep it so; until the context ends."""
+    gate = gate_of(store)
+    session.ride(Riding(store.witness, gate))
+    keeper = Keeper(
+        store.witness,
+        gate,
+        HttpWitnessPeer(session),
+        duties=duties,
+        clock=clock,
+        lock_file=state_dir / LOCK_FILE,
+    )
+    with keeper:
+        yield keeper
