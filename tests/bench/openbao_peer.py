@@ -19,9 +19,9 @@ from pathlib import Path
 import hvac
 from hvac.exceptions import InvalidRequest
 
-from keyferry import openbao
-from keyferry.pki import Authority
+from keyferry.pki.authority import Authority
 from keyferry.private_files import write_private
+from keyferry.up import openbao
 from qkd_kms_adapters.vault_session import connect
 
 READY_S = 10.0

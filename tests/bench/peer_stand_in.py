@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from keyferry.api_process import ApiParts, run_api
-from keyferry.bootstrap import issuing_of, peer_session, store_of
+from keyferry.bootstrap.api import issuing_of
+from keyferry.bootstrap.serving import ApiParts, run_api
+from keyferry.bootstrap.stores import peer_session, store_of
 from keyferry.clock import SystemClock
-from keyferry.config import SiteSettings, load
+from keyferry.config.site import SiteSettings, load
 from keyferry.store.allocations import SqliteAllocations
 from keyferry.store.witness import SqliteWitness
 from keyferry.witness.keeper import Duties

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from keyferry.clock import SystemClock
-from keyferry.config import SiteSettings, load
-from keyferry.pki import Authority, Credential
+from keyferry.config.site import SiteSettings, load
+from keyferry.pki.authority import Authority, Credential
 from keyferry.store.sealing import new_root_key
 from keyferry.store.sqlite import Store, open_store
 from keyferry.up.layout import Ports, StateDirectory, chosen_ports, claimed, furnish

@@ -12,8 +12,8 @@ from pathlib import Path
 import tomli_w
 from prepared_site import PreparedSite
 
-from keyferry.config import SiteSettings
-from keyferry.supervisor import keyferry_command
+from keyferry.config.site import SiteSettings
+from keyferry.processes.supervisor import keyferry_command
 from qkd_core.types.ids import Side
 
 HAPROXY = Path(__file__).parents[2] / "deploy" / "haproxy" / "haproxy.cfg"

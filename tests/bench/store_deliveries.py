@@ -10,7 +10,7 @@ from pathlib import Path
 
 from prepared_site import deliver, opened, request_of
 
-from keyferry.config import load
+from keyferry.config.site import load
 
 
 def main(site_file: str, seconds: float, threads: int) -> None:

@@ -10,8 +10,8 @@ from statistics import median
 
 from prepared_site import opened
 
-from keyferry.bootstrap import issuing_of
-from keyferry.config import SiteSettings, load
+from keyferry.bootstrap.api import issuing_of
+from keyferry.config.site import SiteSettings, load
 from qkd_core.errors import PeerUnavailable
 from qkd_core.ports import PeerKme
 from qkd_core.types.ids import KeyId, SaeId

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import tomli_w
 
-from keyferry.bootstrap import store_of
-from keyferry.config import SiteSettings, load
-from keyferry.supervisor import Part, keyferry_command, spawn
+from keyferry.bootstrap.stores import store_of
+from keyferry.config.site import SiteSettings, load
+from keyferry.processes.supervisor import Part, keyferry_command, spawn
 from keyferry.up.layout import StateDirectory, chosen_ports, furnish, socket_folder
 from keyferry.up.site_files import write_site_files
 from qkd_core.types.ids import BlockId, LinkId, Provenance, Side

@@ -26,8 +26,8 @@ from keyferry.audit.auditor import read_auditor_private
 from keyferry.audit.export import export
 from keyferry.audit.findings import Rest
 from keyferry.audit.verify import verify
-from keyferry.bootstrap import store_of
-from keyferry.config import STORE_FILE, load
+from keyferry.bootstrap.stores import store_of
+from keyferry.config.site import STORE_FILE, load
 from keyferry.store.checks.examples import example_bytes
 from keyferry.up.layout import StateDirectory, chosen_ports, furnish
 from keyferry.up.site_files import write_site_files

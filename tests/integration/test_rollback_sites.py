@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keyferry.bootstrap import store_of
-from keyferry.config import SiteSettings, load
+from keyferry.bootstrap.stores import store_of
+from keyferry.config.site import SiteSettings, load
+from keyferry.processes.supervisor import keyferry_command
 from keyferry.store.checks.examples import example_bytes
 from keyferry.store.evidence import BASE
-from keyferry.supervisor import keyferry_command
 from keyferry.up.layout import StateDirectory, chosen_ports, furnish
 from keyferry.up.site_files import write_site_files
 from qkd_core.types.bits import pack

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.config import load
-from keyferry.pki import Authority
+from keyferry.config.site import load
+from keyferry.pki.authority import Authority
 from qkd_core.errors import ConfigError
 from qkd_core.keys.quotas import SaePolicy
 from qkd_core.types.ids import Provenance, Side

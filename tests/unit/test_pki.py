@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from keyferry.pki import Authority, Credential
+from keyferry.pki.authority import Authority, Credential
 from qkd_core.errors import ConfigError
 
 

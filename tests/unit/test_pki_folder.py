@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 
-from keyferry.pki_folder import Kind, PkiFolder, Standing
+from keyferry.pki.folder import Kind, PkiFolder, Standing
 from qkd_core.errors import ConfigError
 
 

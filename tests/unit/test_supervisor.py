@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.supervisor import BAD_SETTING, POOL_EXHAUSTED, Part, Supervisor
+from keyferry.processes.supervisor import BAD_SETTING, POOL_EXHAUSTED, Part, Supervisor
 from qkd_core.errors import ConfigError
 
 PATIENCE_S = 10.0
@@ -97,7 +97,7 @@ def test_an_engine_without_pads_is_not_started_again(supervisor, tmp_path):
 
 
 def test_a_part_that_ignores_the_request_to_end_is_killed(supervisor, monkeypatch, tmp_path):
-    monkeypatch.setattr("keyferry.supervisor.STOP_S", 0.3)
+    monkeypatch.setattr("keyferry.processes.supervisor.STOP_S", 0.3)
     ready = tmp_path / "ready"
     code = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
@@ -120,7 +120,7 @@ def test_the_output_of_a_part_goes_to_its_private_log(supervisor, tmp_path):
 def test_children_end_when_their_parent_is_killed(tmp_path):
     pid_file = tmp_path / "pid"
     code = (
-        "import time; from pathlib import Path; from keyferry.supervisor import *;"
+        "import time; from pathlib import Path; from keyferry.processes.supervisor import *;"
         "s = Supervisor();"
         "s.start(Part(name='child', command=[__import__('sys').executable, '-c',"
         " 'import time; time.sleep(60)']));"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keyferry.audit.bundle import read_bundle
 from keyferry.audit.chain import COLUMNS, Record
-from keyferry.config import STORE_FILE
+from keyferry.config.site import STORE_FILE
 from qkd_core.errors import ConfigError
 
 SQLITE_MAGIC = b"SQLite format 3\x00"

@@ -112,9 +112,9 @@ def _signing_keys(site_file: Path) -> Any:
     from contextlib import closing
 
     from keyferry.audit.signing import own_keys
-    from keyferry.audit_parts import signing_file
-    from keyferry.bootstrap import store_of
-    from keyferry.config import load
+    from keyferry.bootstrap.audit import signing_file
+    from keyferry.bootstrap.stores import store_of
+    from keyferry.config.site import load
 
     site = load(site_file)
     with closing(store_of(site, "cli")) as store:
@@ -137,9 +137,9 @@ def rotate(site: Path, lost: bool) -> None:
     """
     from contextlib import closing
 
-    from keyferry.audit_parts import signing_file
-    from keyferry.bootstrap import store_of
-    from keyferry.config import load
+    from keyferry.bootstrap.audit import signing_file
+    from keyferry.bootstrap.stores import store_of
+    from keyferry.config.site import load
 
     settings = load(site)
     signing = signing_file(settings)
@@ -175,7 +175,7 @@ def export(
     from keyferry.audit.export import export as lines_of
     from keyferry.audit.offline import store_at
     from keyferry.audit.otlp import Collector, post_all
-    from keyferry.config_audit import collector_url
+    from keyferry.config.audit import collector_url
     from keyferry.private_files import write_private
 
     store = store_at(place)
@@ -209,8 +209,8 @@ def story(key_id: str, places: tuple[Path, ...], site: Path | None, as_json: boo
     """
     from keyferry.audit.offline import stores_below
     from keyferry.audit.story import story as told
-    from keyferry.audit_peer import story_over_api
-    from keyferry.config import load
+    from keyferry.config.site import load
+    from keyferry.peer.audit import story_over_api
     from qkd_core.errors import ConfigError, KeyNotFound
     from qkd_core.types.ids import KeyId
 

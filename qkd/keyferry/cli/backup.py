@@ -22,8 +22,8 @@ def backup(site: Path, file: Path, as_json: bool) -> None:
     Example:
       keyferry backup /etc/keyferry/site.toml kme-a.backup
     """
-    from keyferry.backing_up import back_up
-    from keyferry.config import load
+    from keyferry.bootstrap.backup import back_up
+    from keyferry.config.site import load
 
     parts = back_up(load(site), file)
     if as_json:
@@ -47,8 +47,8 @@ def restore(site: Path, file: Path, as_json: bool) -> None:
       keyferry restore /etc/keyferry/site.toml kme-a.backup
       keyferry link rekey /etc/keyferry/site.toml preshared.secret    # at both sites
     """
-    from keyferry.backing_up import restore as restored_from
-    from keyferry.config import load
+    from keyferry.bootstrap.backup import restore as restored_from
+    from keyferry.config.site import load
 
     told = restored_from(load(site), file)
     if as_json:

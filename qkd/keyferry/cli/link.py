@@ -39,7 +39,7 @@ def sim_link(  # noqa: PLR0913  one parameter per option
       keyferry sim-link direct-25km --socket-a run/a.sock --socket-b run/b.sock \\
         --credential-a a/link.credential --credential-b b/link.credential
     """
-    from keyferry.supervisor import StopSignal
+    from keyferry.processes.supervisor import StopSignal
     from qkd_sim_link.scenario import load
     from qkd_sim_link.server import Endpoint, serve
 

@@ -118,14 +118,14 @@ def ordered(site_file: Path, request: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises ConfigError, and QkdError with what the site said.
     """
-    from keyferry.config import load
+    from keyferry.config.site import load
     from keyferry.operator.socket import ask
     from qkd_core.errors import ConfigError, QkdError
 
     site = load(site_file)
     answer = ask(site.state_dir, request)
     if answer is None:
-        from keyferry.bootstrap import carried_out_here
+        from keyferry.bootstrap.resting import carried_out_here
 
         return dict(carried_out_here(site, request))
     if "error" in answer:

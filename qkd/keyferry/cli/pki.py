@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from keyferry.pki_folder import PkiFolder
+    from keyferry.pki.folder import PkiFolder
 
 DIR = click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 OUT = click.option(
@@ -41,7 +41,7 @@ def init(directory: Path, name: str, crl_days: float) -> None:
     Example:
       keyferry pki init pki --name "Example Bank QKD"
     """
-    from keyferry.pki_folder import PkiFolder
+    from keyferry.pki.folder import PkiFolder
 
     made = PkiFolder.init(directory, name, crl_days)
     click.echo(f"{made.authority.certificate}  to every site, as [tls] ca")
@@ -75,7 +75,7 @@ def issue(  # noqa: PLR0913, PLR0917 (what a certificate says)
       keyferry pki issue pki kme kme-a --dns kme-a.example
       keyferry pki issue pki sae sae-a --days 90
     """
-    from keyferry.pki_folder import Kind
+    from keyferry.pki.folder import Kind
 
     made = _load(directory).issue(
         Kind(kind), name, dns_names=dns_names, ip_addresses=ip_addresses, days=days, out=out
@@ -196,6 +196,6 @@ def _shown(folder: "PkiFolder") -> dict[str, Any]:
 
 
 def _load(directory: Path) -> "PkiFolder":
-    from keyferry.pki_folder import PkiFolder
+    from keyferry.pki.folder import PkiFolder
 
     return PkiFolder.load(directory)

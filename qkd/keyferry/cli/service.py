@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from keyferry.config import SiteSettings
+    from keyferry.config.site import SiteSettings
 
 SITE = click.argument("site", type=click.Path(dir_okay=False, path_type=Path))
 
@@ -25,7 +25,7 @@ def check(site: Path) -> None:
     Example:
       keyferry check /etc/keyferry/site.toml
     """
-    from keyferry.config import load
+    from keyferry.config.site import load
 
     settings = load(site)
     link, pulses = settings.link, settings.link.pulses
@@ -60,8 +60,14 @@ def kme(site: Path) -> None:
     Example:
       keyferry kme /etc/keyferry/site.toml
     """
-    from keyferry.config import load
-    from keyferry.supervisor import Part, StopSignal, Supervisor, keep_running, keyferry_command
+    from keyferry.config.site import load
+    from keyferry.processes.supervisor import (
+        Part,
+        StopSignal,
+        Supervisor,
+        keep_running,
+        keyferry_command,
+    )
 
     settings = load(site)
     use_kernel_cache(settings.state_dir)
@@ -73,7 +79,7 @@ def kme(site: Path) -> None:
     supervisor = Supervisor()
 
     def rest() -> None:
-        from keyferry.bootstrap import rest_site
+        from keyferry.bootstrap.resting import rest_site
 
         rest_site(settings, lambda: supervisor.end("engine", "jobs"))
 
@@ -84,13 +90,13 @@ def kme(site: Path) -> None:
 @SITE
 def engine(site: Path) -> None:
     """Run the engine of SITE alone."""
-    from keyferry.config import load
+    from keyferry.config.site import load
 
     settings = load(site)
     use_kernel_cache(settings.state_dir)
 
-    from keyferry.bootstrap import run_engine
-    from keyferry.supervisor import POOL_EXHAUSTED, StopSignal
+    from keyferry.bootstrap.engine import run_engine
+    from keyferry.processes.supervisor import POOL_EXHAUSTED, StopSignal
     from qkd_core.errors import AuthenticationPoolExhausted
 
     try:
@@ -109,8 +115,8 @@ def _leave() -> None:
 @SITE
 def api(site: Path) -> None:
     """Run the key delivery API of SITE alone."""
-    from keyferry.bootstrap import serve_api
-    from keyferry.config import load
+    from keyferry.bootstrap.api import serve_api
+    from keyferry.config.site import load
 
     serve_api(load(site))
 
@@ -124,9 +130,9 @@ def jobs(site: Path) -> None:
     """
     from threading import Event
 
-    from keyferry.bootstrap import run_jobs
-    from keyferry.config import load
-    from keyferry.supervisor import StopSignal
+    from keyferry.bootstrap.jobs import run_jobs
+    from keyferry.config.site import load
+    from keyferry.processes.supervisor import StopSignal
 
     stop = Event()
     StopSignal(stop.set)
@@ -136,7 +142,7 @@ def jobs(site: Path) -> None:
 @click.command()
 def warm() -> None:
     """Compile the kernels, so that no block waits for it."""
-    from keyferry.warmup import warm_kernels
+    from keyferry.processes.warmup import warm_kernels
 
     for done, total, module in warm_kernels():
         click.echo(f"[{done}/{total}] {module}")

@@ -7,7 +7,7 @@ refills the pool. For the same reason a link that drops blocks waits when its po
 import logging
 from dataclasses import dataclass, field
 
-from keyferry.config_store import OnFull, StoreSettings
+from keyferry.config.store import OnFull, StoreSettings
 from qkd_core.errors import StoreFull
 from qkd_core.ports import BlockStore, PadStore
 from qkd_core.types.authentication import Lane

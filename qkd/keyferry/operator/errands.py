@@ -2,11 +2,11 @@
 
 from threading import Lock
 
-from keyferry.agreeing import Telling
-from keyferry.agreement_peer import HttpAgreementPeer
-from keyferry.peer import PeerSession
+from keyferry.agreement.telling import Telling
+from keyferry.peer.agreement import HttpAgreementPeer
+from keyferry.peer.reconcile import HttpReconcilePeer
+from keyferry.peer.session import PeerSession
 from keyferry.reconcile.hashing import Hashing
-from keyferry.reconcile.peer import HttpReconcilePeer
 from keyferry.reconcile.run import Reconciler, Report
 from keyferry.store.sqlite import Store
 from qkd_core.errors import PeerUnavailable, PeerViolation

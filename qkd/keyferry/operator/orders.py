@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from keyferry.config import SiteSettings
+from keyferry.config.site import SiteSettings
 from keyferry.operator.confirming import Confirmations, Order
 from keyferry.operator.site_status import site_status
 from keyferry.operator.socket import Caller

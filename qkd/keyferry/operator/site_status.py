@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from keyferry.config import SiteSettings
+from keyferry.config.site import SiteSettings
 from keyferry.store.sqlite import Store
 
 

@@ -9,7 +9,7 @@ from keyferry.store.witness_tables import WITNESS_TABLES, begin_witness
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import KmeId, LinkId, Side
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # `cessions`: ranges that changed their owner; those gained are free from `next` to `free_stop`.
 # `notices`: deeds that the peer has not acknowledged; `heeded`: the peer's that took effect here.
@@ -138,7 +138,7 @@ class SiteRow:
 def ensure_schema(connection: sqlite3.Connection, site: SiteRow) -> None:
     """Make the tables in an empty file, inside the caller's transaction.
 
-    Raises ConfigError when the file is of a newer version or of another site.
+    Raises ConfigError when the file is of another version or of another site.
     """
     known = connection.execute(
         "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'site'"
@@ -161,9 +161,10 @@ def _check_row(connection: sqlite3.Connection, site: SiteRow) -> None:
     version, *owner = connection.execute(
         "SELECT schema_version, link_id, side, kme_id FROM site"
     ).fetchone()
-    if version > SCHEMA_VERSION:
+    if version != SCHEMA_VERSION:
         raise ConfigError(
-            f"the store has schema version {version}, this program knows up to {SCHEMA_VERSION}"
+            f"the store has schema version {version}, this program needs {SCHEMA_VERSION}"
+            " and converts none: start with an empty state directory"
         )
     expected = [site.link_id, site.side.value, site.kme_id]
     if owner != expected:

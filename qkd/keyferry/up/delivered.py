@@ -2,8 +2,8 @@
 
 import hvac
 
-from keyferry.openbao import OpenBaoFiles
 from keyferry.up.layout import HOST, Ports, StateDirectory
+from keyferry.up.openbao import OpenBaoFiles
 from keyferry.up.site_files import KV_MOUNT, KV_PREFIX, POLICY
 from qkd_core.types.ids import Side
 from qkd_kms_adapters.vault_session import connect, our_errors

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keyferry.audit.auditor import write_auditor_keys
-from keyferry.pki import LEAF_DAYS, Credential
-from keyferry.pki_folder import Kind, PkiFolder
+from keyferry.pki.authority import LEAF_DAYS, Credential
+from keyferry.pki.folder import Kind, PkiFolder
 from keyferry.private_files import write_private
 from qkd_core.errors import ConfigError
 from qkd_core.types.authentication import PRESHARED_BYTES

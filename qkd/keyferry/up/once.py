@@ -8,7 +8,7 @@ from typing import Any
 
 from keyferry.audit.auditor import read_auditor_private
 from keyferry.audit.verify import verify
-from keyferry.config import STORE_FILE
+from keyferry.config.site import STORE_FILE
 from keyferry.up.delivered import agreed
 from keyferry.up.layout import HOST, StateDirectory
 from keyferry.up.observe import SiteView, observe

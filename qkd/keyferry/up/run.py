@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keyferry import openbao
-from keyferry.supervisor import Part, Supervisor, keyferry_command, spawn
+from keyferry.processes.supervisor import Part, Supervisor, keyferry_command, spawn
+from keyferry.up import openbao
 from keyferry.up.delivered import newest_generation
 from keyferry.up.layout import (
     HOST,

@@ -5,9 +5,9 @@ from typing import Any
 
 import tomli_w
 
-from keyferry.openbao import OpenBaoFiles
 from keyferry.private_files import write_private
 from keyferry.up.layout import HOST, KMES, SAES, Ports, StateDirectory
+from keyferry.up.openbao import OpenBaoFiles
 from qkd_core.types.blocks import LinkModel
 from qkd_core.types.ids import Provenance, Side
 from qkd_sim_link.scenario import Scenario

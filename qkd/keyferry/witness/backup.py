@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keyferry.audit.tables import begin_log
-from keyferry.config import SiteSettings
+from keyferry.config.site import SiteSettings
 from keyferry.private_files import write_private
 from keyferry.store.connection import connect
 from qkd_core.errors import ConfigError

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from keyferry.peer import PeerSession
+from keyferry.peer.session import PeerSession
+from keyferry.peer.witness import HttpWitnessPeer
 from keyferry.store.gate import PeerGate
 from keyferry.store.sqlite import Store
 from keyferry.witness.keeper import Duties, Keeper
-from keyferry.witness.peer import HttpWitnessPeer
 from keyferry.witness.riding import Riding
 from qkd_core.ports import Clock
 

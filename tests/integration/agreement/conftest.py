@@ -16,12 +16,12 @@ import requests
 from prometheus_client import CollectorRegistry
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from keyferry.agreeing import Ceding, Telling
-from keyferry.agreement_peer import HttpAgreementPeer
-from keyferry.outbox import OutboxSender
-from keyferry.peer import HttpPeerKme, PeerSession
+from keyferry.agreement.outbox import OutboxSender
+from keyferry.agreement.telling import Ceding, Telling
+from keyferry.peer.agreement import HttpAgreementPeer
+from keyferry.peer.reconcile import HttpReconcilePeer
+from keyferry.peer.session import HttpPeerKme, PeerSession
 from keyferry.reconcile.hashing import Hashing
-from keyferry.reconcile.peer import HttpReconcilePeer
 from keyferry.reconcile.responder import ReconcileResponder
 from keyferry.reconcile.run import Reconciler
 from keyferry.store.checks.examples import LINK, MASTER, OTHER_SLAVE, SLAVE, SetClock, a_block

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from keyferry.pki import Authority, Credential
+from keyferry.pki.authority import Authority, Credential
 from qkd_api.identity import kme_uri, sae_uri
 from qkd_core.types.ids import KmeId, SaeId
 

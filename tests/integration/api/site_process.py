@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from keyferry.api_process import ApiParts, run_api
+from keyferry.bootstrap.serving import ApiParts, run_api
 from keyferry.clock import SystemClock
-from keyferry.config import (
+from keyferry.config.site import (
     Address,
     ApiSettings,
     DeviceSettings,

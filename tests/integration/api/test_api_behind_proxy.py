@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from keyferry.pki import Authority
+from keyferry.pki.authority import Authority
 from qkd_api.identity import sae_uri
 from qkd_api.proxied import HEADER
 from qkd_core.types.ids import SaeId

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from keyferry.pki import Authority
+from keyferry.pki.authority import Authority
 from qkd_client.etsi014 import Etsi014Client
 from qkd_client.wire import Key, KmeError, KmeUnreachable, keys_from_json, status_from_json
 

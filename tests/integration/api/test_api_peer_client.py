@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from keyferry.peer import HttpPeerKme, PeerSession, Verdict
-from keyferry.pki import Authority
+from keyferry.peer.session import HttpPeerKme, PeerSession, Verdict
+from keyferry.pki.authority import Authority
 from qkd_core.errors import ConfigError, KeyNotFound, PeerUnavailable, PeerViolation
 from qkd_core.types.ids import BlockId, KeyId, KmeId, LinkId, SaeId, Side
 from qkd_core.types.keys import Allocation, KeyRange

@@ -12,7 +12,7 @@ from cryptography import x509
 
 from keyferry.channel.frames import Frame, Header
 from keyferry.channel.transport import ChannelIdentity, Listener, connect
-from keyferry.peer import PeerSession
+from keyferry.peer.session import PeerSession
 from qkd_api.trust import CHECK_S
 from qkd_core.errors import ChannelError, PeerUnavailable
 from qkd_core.types.authentication import MessageKind

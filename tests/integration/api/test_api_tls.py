@@ -5,7 +5,7 @@ import ssl
 
 import pytest
 
-from keyferry.pki import Authority
+from keyferry.pki.authority import Authority
 from qkd_api.identity import sae_uri
 from qkd_core.types.ids import SaeId
 

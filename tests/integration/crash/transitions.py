@@ -14,10 +14,10 @@ from flask import Flask
 from laws import BLOCKS, Sites, example_block
 from werkzeug.serving import make_server
 
-from keyferry.agreeing import Telling
-from keyferry.agreement_peer import HttpAgreementPeer
-from keyferry.outbox import OutboxSender
-from keyferry.peer import HttpPeerKme, PeerSession
+from keyferry.agreement.outbox import OutboxSender
+from keyferry.agreement.telling import Telling
+from keyferry.peer.agreement import HttpAgreementPeer
+from keyferry.peer.session import HttpPeerKme, PeerSession
 from keyferry.store.checks.examples import (
     MASTER,
     NOW,

@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from keyferry.bootstrap import store_of
-from keyferry.config import SiteSettings, load
+from keyferry.bootstrap.stores import store_of
+from keyferry.config.site import SiteSettings, load
 from keyferry.store.sqlite import Store
 from keyferry.up.layout import StateDirectory, chosen_ports, furnish, socket_folder
 from keyferry.up.site_files import write_site_files

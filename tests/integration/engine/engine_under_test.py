@@ -25,7 +25,7 @@ from typing import Any
 from keyferry.channel.conversation import Conversation
 from keyferry.channel.transport import Transport
 from keyferry.cli import entry
-from keyferry.config import load
+from keyferry.config.site import load
 from keyferry.store.blocks import SqliteBlocks
 from keyferry.store.pads import SqlitePads
 

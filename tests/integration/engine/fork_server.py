@@ -18,12 +18,13 @@ import signal
 import sys
 from typing import Any
 
-import keyferry.bootstrap
+import keyferry.bootstrap.api
+import keyferry.bootstrap.engine
 import keyferry.cli.link
 import keyferry.cli.service  # noqa: F401  imported for the children
 import qkd_sim_link.server  # noqa: F401  imported for the children
 from keyferry.cli import entry
-from keyferry.tether import PR_SET_PDEATHSIG
+from keyferry.processes.tether import PR_SET_PDEATHSIG
 
 
 def serve() -> list[str] | None:

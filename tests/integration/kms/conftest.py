@@ -9,8 +9,8 @@ from pathlib import Path
 import hvac
 import pytest
 
-from keyferry import openbao
-from keyferry.pki import Authority
+from keyferry.pki.authority import Authority
+from keyferry.up import openbao
 from qkd_core.errors import SinkUnavailable
 from qkd_kms_adapters.registry import VaultKvTarget
 from qkd_kms_adapters.vault_session import VaultLogin, connect

@@ -8,7 +8,7 @@ import hvac
 import pytest
 from hvac import exceptions as vault
 
-from keyferry import openbao
+from keyferry.up import openbao
 from qkd_core.errors import ConfigError, SinkUnavailable
 from qkd_kms_adapters.vault_session import connect
 

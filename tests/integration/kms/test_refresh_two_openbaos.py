@@ -12,11 +12,11 @@ import pytest
 from flask import Flask
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from keyferry.jobs import Jobs
-from keyferry.peer import PeerSession
-from keyferry.pki import Authority
-from keyferry.refresh_peer import HttpRefreshPeer
-from keyferry.refreshing import Refreshing, RefreshSite
+from keyferry.jobs.process import Jobs
+from keyferry.jobs.refreshing import Refreshing, RefreshSite
+from keyferry.peer.refresh import HttpRefreshPeer
+from keyferry.peer.session import PeerSession
+from keyferry.pki.authority import Authority
 from keyferry.store.memory import MemoryStore
 from qkd_api.identity import kme_uri
 from qkd_api.refresh import refresh

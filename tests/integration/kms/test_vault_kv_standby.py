@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from keyferry import openbao
+from keyferry.up import openbao
 from qkd_core.types.ids import Generation
 from qkd_kms_adapters.conformance import a_key
 from qkd_kms_adapters.registry import VaultKvTarget

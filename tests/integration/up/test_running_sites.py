@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.pki import Authority
+from keyferry.pki.authority import Authority
 
 NOT_FOUND = "one or more keys specified are not found on KME"
 

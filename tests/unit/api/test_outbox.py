@@ -5,8 +5,8 @@ from threading import Lock
 
 import pytest
 
-from keyferry.outbox import LONGEST_PAUSE_S, OutboxSender, PostponedRows, pause_s
-from keyferry.peer import Verdict
+from keyferry.agreement.outbox import LONGEST_PAUSE_S, OutboxSender, PostponedRows, pause_s
+from keyferry.peer.session import Verdict
 from qkd_core.errors import AuditUnavailable, PeerUnavailable, PeerViolation
 from qkd_core.types.ids import BlockId, KeyId, LinkId, SaeId, Side
 from qkd_core.types.keys import Allocation, KeyRange

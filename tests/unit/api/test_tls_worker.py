@@ -7,7 +7,7 @@ from threading import Thread
 
 import pytest
 
-from keyferry.pki import Authority
+from keyferry.pki.authority import Authority
 from qkd_api import tls_worker
 from qkd_api.server import server_context
 from qkd_api.trust import TlsFiles, Trust

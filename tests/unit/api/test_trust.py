@@ -7,8 +7,8 @@ from threading import Thread
 
 import pytest
 
-from keyferry.pki import Authority
-from keyferry.pki_folder import Kind, PkiFolder
+from keyferry.pki.authority import Authority
+from keyferry.pki.folder import Kind, PkiFolder
 from qkd_api.server import server_context
 from qkd_api.trust import CHECK_S, LiveContext, TlsFiles, Trust
 from qkd_core.errors import ConfigError, NotAuthorised

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import pytest
 from flask import Flask
 
-from keyferry.audit_peer import HttpAuditPeer
-from keyferry.peer import PeerAnswer
+from keyferry.peer.audit import HttpAuditPeer
+from keyferry.peer.session import PeerAnswer
 from qkd_api import problems
 from qkd_api.audit import audit, offer_as_json
 from qkd_core.errors import PeerUnavailable, PeerViolation

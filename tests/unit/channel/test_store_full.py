@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from keyferry.config_store import OnFull, StoreSettings
+from keyferry.config.store import OnFull, StoreSettings
 from keyferry.engine import block as engine_block
 from keyferry.engine.block import store_and_confirm
 from keyferry.engine.loop import Engine

@@ -8,7 +8,7 @@ import pytest
 from keyferry.conformance.caller import Caller, SaeFiles
 from keyferry.conformance.report import Parties, Verdict, rows
 from keyferry.conformance.suite import CHECKS
-from keyferry.pki import Authority
+from keyferry.pki.authority import Authority
 
 SAES = ("sae-a", "sae-b", "sae-c")
 

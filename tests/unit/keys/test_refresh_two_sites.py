@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keyferry.refreshing import Refreshing, RefreshSite
+from keyferry.jobs.refreshing import Refreshing, RefreshSite
 from keyferry.store.memory import MemoryStore
 from qkd_core.errors import (
     KeysExhausted,

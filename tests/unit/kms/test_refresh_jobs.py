@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.jobs import Jobs, RefreshJob
-from keyferry.leader import LeaderLock
-from keyferry.retrying import FIRST_S, LONGEST_S, Backoff
+from keyferry.jobs.leader import LeaderLock
+from keyferry.jobs.process import Jobs, RefreshJob
+from keyferry.jobs.retrying import FIRST_S, LONGEST_S, Backoff
 from qkd_core.errors import KeysExhausted, PeerUnavailable, SinkRejected
 
 HOLD_THE_LOCK = """
 import sys, time
 from pathlib import Path
-from keyferry.leader import LeaderLock
+from keyferry.jobs.leader import LeaderLock
 assert LeaderLock(Path(sys.argv[1])).take() or sys.exit(1)
 print("held", flush=True)
 time.sleep(60)

@@ -8,8 +8,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from keyferry.peer import PeerAnswer
-from keyferry.refresh_peer import told
+from keyferry.peer.refresh import told
+from keyferry.peer.session import PeerAnswer
 from qkd_api import problems
 from qkd_api.refresh import proposal_as_json, proposal_from_json, refresh, run_as_json
 from qkd_core.errors import BadKeyRequest, PeerUnavailable, PeerViolation, RefreshRefused

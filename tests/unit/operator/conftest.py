@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.config import SiteSettings, load
+from keyferry.config.site import SiteSettings, load
 from keyferry.operator.orders import Orders
 from keyferry.reconcile.run import Report
 from keyferry.store.checks.examples import SetClock, a_block

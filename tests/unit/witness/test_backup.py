@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from keyferry.backing_up import back_up, restore
-from keyferry.bootstrap import store_of
+from keyferry.bootstrap.backup import back_up, restore
+from keyferry.bootstrap.stores import store_of
 from keyferry.cli import main
-from keyferry.config import SiteSettings, load
+from keyferry.config.site import SiteSettings, load
 from keyferry.store.checks.examples import SLAVE, a_block, a_preshared_secret, a_request
 from keyferry.store.sqlite import open_store
 from keyferry.up.layout import StateDirectory, chosen_ports, furnish

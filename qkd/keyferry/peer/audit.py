@@ -6,8 +6,8 @@ from urllib.parse import quote
 from keyferry.audit.offline import opened
 from keyferry.audit.signing import known_peer_keys, own_keys
 from keyferry.audit.story import Entry, KnownSite, in_order, story
-from keyferry.config import SiteSettings
-from keyferry.peer import PeerSession
+from keyferry.config.site import SiteSettings
+from keyferry.peer.session import PeerSession
 from qkd_api.audit import (
     OTHER_HEAD,
     REFUSED,

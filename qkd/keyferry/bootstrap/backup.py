@@ -3,9 +3,9 @@
 from contextlib import closing
 from pathlib import Path
 
-from keyferry.bootstrap import store_of
+from keyferry.bootstrap.stores import store_of
 from keyferry.clock import SystemClock
-from keyferry.config import SiteSettings
+from keyferry.config.site import SiteSettings
 from keyferry.store.sealing import new_root_key
 from keyferry.witness.backup import read_ledger, write_backup
 

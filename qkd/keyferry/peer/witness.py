@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from keyferry.peer import PeerAnswer, PeerSession
+from keyferry.peer.session import PeerAnswer, PeerSession
 from qkd_api.witness import (
     WITNESS,
     marks_as_json,

@@ -30,7 +30,7 @@ import hvac
 import requests
 from hvac import exceptions as vault
 
-from keyferry.pki import Credential
+from keyferry.pki.authority import Credential
 from keyferry.private_files import write_private
 from qkd_core.errors import ConfigError, SinkUnavailable
 from qkd_kms_adapters.vault_session import connect, our_errors

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from keyferry.peer import PeerSession
+from keyferry.peer.session import PeerSession
 from qkd_api.reconcile import (
     order_as_json,
     question_as_json,

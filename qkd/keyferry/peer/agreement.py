@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keyferry.peer import PeerSession
+from keyferry.peer.session import PeerSession
 from qkd_api.arguments import integer, objects, text
 from qkd_api.notices import notice_as_json
 from qkd_core.errors import BadKeyRequest, PeerUnavailable, PeerViolation

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from keyferry.config_audit import SIGNING_FILE, AuditSettings, read_audit
-from keyferry.config_saes import NAME, read_saes
-from keyferry.config_store import StoreSettings, read_store
+from keyferry.config.audit import SIGNING_FILE, AuditSettings, read_audit
+from keyferry.config.saes import NAME, read_saes
+from keyferry.config.store import StoreSettings, read_store
 from qkd_api.trust import TlsFiles
 from qkd_core.errors import ConfigError
 from qkd_core.keys.quotas import SaePolicy

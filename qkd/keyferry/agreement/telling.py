@@ -7,7 +7,7 @@ and the peer acts on it once.
 import logging
 from typing import Protocol
 
-from keyferry.agreement_peer import NoticeAnswers
+from keyferry.peer.agreement import NoticeAnswers
 from qkd_core.errors import PeerUnavailable
 from qkd_core.keys.ceding import CedingRule, Stock, bytes_to_cede, is_short
 from qkd_core.ports import AgreementStore, PoolGauge

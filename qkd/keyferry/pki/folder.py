@@ -21,7 +21,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from keyferry.pki import CRL_DAYS, LEAF_DAYS, Authority, Credential
+from keyferry.pki.authority import CRL_DAYS, LEAF_DAYS, Authority, Credential
 from keyferry.private_files import write_private
 from qkd_api.identity import KME_URN, SAE_URN, kme_uri, sae_uri
 from qkd_core.errors import ConfigError

@@ -12,10 +12,10 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from keyferry.leader import LeaderLock
-from keyferry.refreshing import Refreshing
-from keyferry.retrying import Backoff
-from keyferry.standing import Standing
+from keyferry.jobs.leader import LeaderLock
+from keyferry.jobs.refreshing import Refreshing
+from keyferry.jobs.retrying import Backoff
+from keyferry.jobs.standing import Standing
 from qkd_core.errors import (
     AuditUnavailable,
     KeysExhausted,

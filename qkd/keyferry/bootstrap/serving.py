@@ -11,9 +11,10 @@ from typing import NoReturn
 from flask import Blueprint, Flask
 from prometheus_client import CollectorRegistry
 
-from keyferry.config import SiteSettings
-from keyferry.outbox import OutboxSender
-from keyferry.peer import HttpPeerKme, PeerSession
+from keyferry.agreement.outbox import OutboxSender
+from keyferry.bootstrap.stores import peer_session
+from keyferry.config.site import SiteSettings
+from keyferry.peer.session import HttpPeerKme
 from qkd_api.app import Dependencies, create_app
 from qkd_api.identity import Identities
 from qkd_api.metrics import HttpErrors, MetricsServer, OutlookCollector, SiteCollector
@@ -24,8 +25,6 @@ from qkd_core.errors import ConfigError
 from qkd_core.keys.issuing import Issuing
 from qkd_core.ports import AllocationStore, PeerKme, PoolGauge
 from qkd_core.types.figures import SiteFigures
-
-PEER_TIMEOUT_S = 3.0  # a request of an SAE may wait for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,15 +90,7 @@ def application(
 ) -> Iterator[Flask]:
     """The application with everything that runs beside it, until the context is left."""
     registry = CollectorRegistry()
-    session = PeerSession(
-        site.link.peer_url,
-        cert=site.tls.cert,
-        key=site.tls.key,
-        ca=site.tls.ca,
-        crl=site.tls.crl,
-        timeout_s=PEER_TIMEOUT_S,
-        peer_kme=site.link.peer_kme,
-    )
+    session = peer_session(site)
     peer = HttpPeerKme(session, site.link.peer_kme)
     with closing(session), open_parts(peer) as parts, ExitStack() as running:
         if parts.rider is not None:

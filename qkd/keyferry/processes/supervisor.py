@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from keyferry.tether import tethered
+from keyferry.processes.tether import tethered
 from qkd_core.errors import ConfigError
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 from urllib.parse import quote
 
-from keyferry.peer import PeerAnswer, PeerSession
+from keyferry.peer.session import PeerAnswer, PeerSession
 from qkd_api.refresh import proposal_as_json, run_from_json
 from qkd_core.errors import BadKeyRequest, PeerUnavailable, PeerViolation, RefreshRefused
 from qkd_core.types.keys import RefreshRun

@@ -15,11 +15,11 @@ from keyferry.audit.otlp import Collector, Exporter
 from keyferry.audit.peer_keys import PeerKeys
 from keyferry.audit.shown import PeerAudit
 from keyferry.audit.signing import SigningFile
-from keyferry.audit_peer import HttpAuditPeer
 from keyferry.clock import SystemClock
-from keyferry.config import SiteSettings
-from keyferry.peer import PeerSession
-from keyferry.standing import Standing
+from keyferry.config.site import SiteSettings
+from keyferry.jobs.standing import Standing
+from keyferry.peer.audit import HttpAuditPeer
+from keyferry.peer.session import PeerSession
 from keyferry.store.database import Database, Reader
 from qkd_api.audit import audit
 

@@ -9,7 +9,7 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Protocol, Self
 
-from keyferry.peer import Verdict
+from keyferry.peer.session import Verdict
 from qkd_core.errors import PeerUnavailable, QkdError
 from qkd_core.ports import AllocationStore
 from qkd_core.types.ids import KeyId

@@ -1,0 +1,1 @@
+"""Where the parts of a site are chosen and joined, process by process; nowhere else is."""

@@ -1,0 +1,150 @@
+"""The engine process of a site."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from hashlib import sha256
+from json import dumps
+from pathlib import Path
+
+from keyferry.bootstrap.stores import peer_session, store_of
+from keyferry.channel.transport import ChannelIdentity, Listener, Transport, connect
+from keyferry.clock import SystemClock
+from keyferry.config.site import SiteSettings
+from keyferry.engine.block import AliceEnd, BobEnd, LinkEnd, LinkTerms
+from keyferry.engine.loop import Engine
+from keyferry.engine.room import Room
+from keyferry.store.connection import check_private
+from keyferry.store.sqlite import Store
+from keyferry.witness.keeper import BOTH_LANES, Duties
+from keyferry.witness.process import gate_of, watched
+from qkd_core.errors import AuthenticationPoolExhausted, ConfigError
+from qkd_core.types.authentication import Lane
+from qkd_core.types.ids import Side
+from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob
+
+log = logging.getLogger(__name__)
+
+ACCEPT_S = 10.0
+
+
+def run_engine(site: SiteSettings, stopping: Callable[[], bool]) -> None:
+    """The engine process. Raises AuthenticationPoolExhausted, ConfigError.
+
+    It returns as well when the site may not tag any more: what it holds is of before that.
+    """
+    terms = terms_of(site)
+    duties = Duties(lanes=BOTH_LANES)
+    with (
+        channel_of(site) as connected,
+        closing(store_of(site, "engine")) as store,
+        closing(peer_session(site)) as session,
+    ):
+        take_preshared_secret(site.link.preshared_secret, store)
+        gate = gate_of(store)
+        block_s = site.link.pulses.n_pulses / site.link.pulses.clock_hz
+        with watched(store, session, site.state_dir, duties, SystemClock()) as keeper:
+            if not keeper.wait_open(stopping):
+                return
+            Engine(
+                end=_end(site, terms, store),
+                terms=terms,
+                blocks=store.blocks,
+                pads=store.pads,
+                agreement=store.agreement,
+                room=Room(store.blocks, store.pads, site.keeping),
+                connect=connected,
+                timeout_s=site.link.timeout_s + 2 * block_s,
+                stopping=lambda: stopping() or not gate.is_open,
+            ).run()
+
+
+def terms_of(site: SiteSettings) -> LinkTerms:
+    """What both site files must say alike about the link; the digest is over exactly that."""
+    link = site.link
+    shared = {
+        "link_id": link.link_id,
+        "pulses": asdict(link.pulses),
+        "security": asdict(site.security),
+    }
+    digest = sha256(dumps(shared, sort_keys=True).encode()).hexdigest()
+    return LinkTerms(
+        link_id=link.link_id,
+        settings=link.pulses,
+        policy=site.security,
+        accept_provenance=site.accept_provenance,
+        config_digest=digest,
+    )
+
+
+def _end(site: SiteSettings, terms: LinkTerms, store: Store) -> LinkEnd:
+    device = site.link.device
+    if site.side is Side.A:
+        return AliceEnd(
+            terms=terms,
+            device=SimulatedAlice(device.socket, device.credential, timeout_s=device.timeout_s),
+            blocks=store.blocks,
+            pads=store.pads,
+            configured=site.link.model,
+            room=Room(store.blocks, store.pads, site.keeping),
+        )
+    return BobEnd(
+        terms=terms,
+        device=SimulatedBob(device.socket, device.credential, timeout_s=device.timeout_s),
+        blocks=store.blocks,
+        room=Room(store.blocks, store.pads, site.keeping),
+    )
+
+
+@contextmanager
+def channel_of(site: SiteSettings) -> Iterator[Callable[[], Transport]]:
+    """How this side's engine meets the peer's: B listens, A connects."""
+    address = site.link.channel
+    identity = ChannelIdentity(
+        ca=site.tls.ca,
+        cert=site.tls.cert,
+        key=site.tls.key,
+        crl=site.tls.crl,
+        peer_kme=site.link.peer_kme,
+    )
+    if site.side is Side.A:
+        yield lambda: connect(address.host, address.port, identity, ACCEPT_S)
+        return
+    with closing(Listener(address.host, address.port, identity)) as listener:
+        yield lambda: listener.accept(ACCEPT_S)
+
+
+def take_preshared_secret(file: Path, store: Store) -> None:
+    """Move the pre-shared secret into the sealed store and erase its file.
+
+    Without a file the store must hold the secret already. Raises ConfigError;
+    AuthenticationPoolExhausted when it has held one.
+    """
+    try:
+        secret = file.read_bytes()
+    except FileNotFoundError:
+        if not any(store.pads.remaining(side, lane) for side in Side for lane in Lane):
+            if store.blocks.newest():  # used up or zeroised, not a wrong setting
+                raise AuthenticationPoolExhausted(
+                    "the store holds no pads: the link needs a rekey"
+                ) from None
+            raise ConfigError(
+                f"link.preshared_secret = {file}: no such file, and the store holds no pads"
+            ) from None
+        return
+    except OSError as error:
+        raise ConfigError(f"link.preshared_secret = {file}: {error.strerror}") from error
+    check_private(file)
+    try:
+        store.pads.install_preshared(secret)
+    except ConfigError as error:  # the link goes on with the secret that it has
+        log.error("link.preshared_secret = %s is not taken: %s", file, error)
+        return
+    with file.open("r+b") as handle:  # journaling and flash may keep copies: see the README
+        handle.write(bytes(len(secret)))
+        handle.flush()
+        os.fsync(handle.fileno())
+    file.unlink()
+    log.info("the pre-shared secret is in the store, its file is erased")
