@@ -21,8 +21,13 @@ def block_with(*words: str, language: str = "") -> str:
     return found
 
 
-def typed(commands: str, state: Path, environment: dict[str, str] | None = None) -> str:
-    """Run lines of the README with this state directory; each must succeed."""
+def typed(
+    commands: str,
+    state: Path,
+    environment: dict[str, str] | None = None,
+    folder: Path | None = None,
+) -> str:
+    """Run lines of the README with this state directory, in ``folder``; each must succeed."""
     script = commands.replace(".venv/bin/", f"{BIN}/").replace(".keyferry", str(state))
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
@@ -31,6 +36,7 @@ def typed(commands: str, state: Path, environment: dict[str, str] | None = None)
         timeout=120,
         check=False,
         env={"PATH": "/usr/bin:/bin", **(environment or {})},
+        cwd=folder,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -48,7 +54,7 @@ def test_the_curl_commands_fetch_one_key_at_both_sites(up):
 
 
 def test_the_audit_command_says_what_the_readme_shows(up):
-    shown = block_with("audit verify .keyferry").strip().splitlines()
+    shown = block_with("$ ", "audit verify .keyferry").strip().splitlines()
     assert shown[0].startswith("$ ")
     out = typed(shown[0].removeprefix("$ "), up.state).strip().splitlines()
 
@@ -56,6 +62,19 @@ def test_the_audit_command_says_what_the_readme_shows(up):
         return re.sub(r"\d+", "N", line.replace(str(up.state), ".keyferry"))
 
     assert [shape(line) for line in out] == [shape(line) for line in shown[1:]]
+
+
+def test_the_commands_of_an_operator_find_the_sites_well(up, tmp_path):
+    said = typed(block_with("status .keyferry/a"), up.state, folder=tmp_path)
+    assert "alarms       none" in said
+    assert ": 0 differences" in said
+    assert "complete" in said.splitlines()
+    assert (tmp_path / "kme-a.backup").stat().st_size > 1000
+
+
+def test_our_own_pair_conforms_to_every_clause(up):
+    said = typed(block_with("keyferry conformance"), up.state)
+    assert said.splitlines()[-1] == "47 pass, 0 fail, 0 not applicable"
 
 
 def test_the_display_has_the_rows_that_the_readme_shows():
