@@ -10,13 +10,13 @@ from keyferry.audit.asking import Asking
 from keyferry.audit.auditor import read_auditor_public
 from keyferry.audit.checkpoints import Alarms, Checkpoints
 from keyferry.audit.countersigning import Countersigner
-from keyferry.audit.duties import Exporting, Proving
 from keyferry.audit.otlp import Collector, Exporter
 from keyferry.audit.peer_keys import PeerKeys
 from keyferry.audit.shown import PeerAudit
 from keyferry.audit.signing import SigningFile
 from keyferry.clock import SystemClock
 from keyferry.config.site import SiteSettings
+from keyferry.jobs.auditing import Exporting, Proving
 from keyferry.jobs.standing import Standing
 from keyferry.peer.audit import HttpAuditPeer
 from keyferry.peer.session import PeerSession

@@ -1,0 +1,1 @@
+"""The site file: strict reading, one line for what is wrong."""

@@ -1,0 +1,1 @@
+"""The other site's KME, asked over the inter-KME API."""

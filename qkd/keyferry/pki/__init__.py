@@ -1,0 +1,1 @@
+"""Certificates of KMEs and SAEs for sites without an authority of their own."""

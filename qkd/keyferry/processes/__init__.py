@@ -1,0 +1,1 @@
+"""Starting processes, keeping them up, and ending them together."""

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from keyferry.audit.duties import Proving
+from keyferry.jobs.auditing import Proving
 from keyferry.jobs.standing import Standing
 from keyferry.store.checks.examples import LATER, a_block, a_request
 from qkd_core.errors import AuditUnavailable, PeerUnavailable

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from keyferry.audit.chain import Record, read_line
-from keyferry.audit.duties import Exporting
+from keyferry.jobs.auditing import Exporting
 from keyferry.audit.export import FORMATS, export
 from keyferry.audit.offline import store_at, stores_below
 from keyferry.audit.otlp import BATCH, Collector, Exporter, logs_of, post_all
