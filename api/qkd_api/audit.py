@@ -1,9 +1,11 @@
-"""The inter-KME API for the audit: countersign a checkpoint, show what is recorded of a key.
+"""The inter-KME API for the audit: countersign a checkpoint, show a key's records, or the log.
 
     POST /peer/v1/audit/checkpoints     an offer  ->  200 {"countersignature": ...},
                                         409 {"size", "note"}: another head was signed last,
                                         422: it does not follow from what was signed before
     GET  /peer/v1/audit/keys/<key_id>   ->  200 {"records": [...], "note": ...}
+    GET  /peer/v1/audit/log?size=&part=&after=
+                                        ->  200 {"lines": [...], "following": {...} or null}
 
 Records hold key IDs and positions, never key bytes.
 """
@@ -12,10 +14,19 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from flask import Blueprint
+from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 
-from qkd_api.arguments import array, body_object, integer, objects, strings, text
+from qkd_api.arguments import (
+    array,
+    body_object,
+    integer,
+    objects,
+    only,
+    query_integer,
+    strings,
+    text,
+)
 from qkd_api.problems import problem
 from qkd_core.errors import BadKeyRequest
 from qkd_core.types.audit import (
@@ -23,6 +34,8 @@ from qkd_core.types.audit import (
     CheckpointOffer,
     Countersigned,
     KeyRecords,
+    LogPage,
+    LogPlace,
     NotCountersigned,
     OtherHead,
     ShownRecord,
@@ -34,6 +47,8 @@ OTHER_HEAD, REFUSED = 409, 422
 MOST_PROOF_PARTS = 128  # a proof over 2**64 records has fewer
 MOST_KEYS = 1000
 MAX_NOTE_CHARS = 2000
+PLACE = ("size", "part", "after")
+BEFORE_ALL = -1  # `LogPlace.after` where a kind of line begins
 
 
 class AuditOfSite(Protocol):
@@ -42,6 +57,8 @@ class AuditOfSite(Protocol):
     def countersign(self, offer: CheckpointOffer) -> CheckpointAnswer: ...
 
     def records_of(self, key_id: KeyId) -> KeyRecords: ...
+
+    def log_page(self, place: LogPlace | None) -> LogPage: ...
 
 
 def audit(site: AuditOfSite) -> Blueprint:
@@ -62,7 +79,21 @@ def audit(site: AuditOfSite) -> Blueprint:
     def show(key_id: str) -> ResponseReturnValue:
         return key_records_as_json(site.records_of(KeyId(key_id)))
 
+    @views.get("/log")
+    def show_log() -> ResponseReturnValue:
+        only(request.args, PLACE, "query item")
+        return log_page_as_json(site.log_page(_asked_place()))
+
     return views
+
+
+def _asked_place() -> LogPlace | None:
+    """None asks for the first page. Raises BadKeyRequest."""
+    if not request.args:
+        return None
+    return log_place_from_json(
+        {name: query_integer(request.args, name, 0) for name in PLACE if name in request.args}
+    )
 
 
 def offer_as_json(offer: CheckpointOffer) -> dict[str, Any]:
@@ -139,6 +170,37 @@ def key_records_from_json(fields: Mapping[str, Any]) -> KeyRecords:
         countersignature=_note(fields, "countersignature"),
         keys=keys_from_json(fields),
     )
+
+
+def log_page_as_json(page: LogPage) -> dict[str, Any]:
+    following = page.following
+    return {
+        "lines": list(page.lines),
+        "following": None if following is None else log_place_as_json(following),
+    }
+
+
+def log_page_from_json(fields: Mapping[str, Any]) -> LogPage:
+    """Raises BadKeyRequest: what is missing or of a wrong kind."""
+    lines = strings(fields, "lines")
+    following = fields.get("following")
+    if following is None:
+        return LogPage(lines, None)
+    if not isinstance(following, dict):
+        raise BadKeyRequest("following is no object")
+    return LogPage(lines, log_place_from_json(following))
+
+
+def log_place_as_json(place: LogPlace) -> dict[str, int]:
+    return {"size": place.size, "part": place.part, "after": place.after}
+
+
+def log_place_from_json(fields: Mapping[str, Any]) -> LogPlace:
+    """Raises BadKeyRequest."""
+    after = integer(fields, "after")
+    if after < BEFORE_ALL:
+        raise BadKeyRequest(f"after is {after}, {BEFORE_ALL} is the least")
+    return LogPlace(_natural(fields, "size"), _natural(fields, "part"), after)
 
 
 def _natural(fields: Mapping[str, Any], name: str) -> int:

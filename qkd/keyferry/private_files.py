@@ -1,20 +1,44 @@
 """Files for their owner's eyes, in place whole or not at all."""
 
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from qkd_core.errors import ConfigError
 
 
 def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Put ``content`` under ``path`` durably, made with ``mode``, or leave what was there."""
+    """Put ``content`` under ``path`` durably, made with ``mode``, or leave what was there.
+
+    Raises ConfigError where it cannot be put.
+    """
+    write_private_parts(path, [content], mode)
+
+
+def write_private_parts(path: Path, parts: Iterable[bytes], mode: int = 0o600) -> None:
+    """As `write_private`, with one of ``parts`` in memory at a time. Raises what they raise too."""
     partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    sync_folder(path.parent)
+    with written_at(path):
+        partial.unlink(missing_ok=True)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.writelines(parts)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            with suppress(OSError):  # what is told is why it could not be written
+                partial.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def private_folder(path: Path) -> None:
+    """See that there is a folder at ``path``, made with mode 0700. Raises ConfigError."""
+    with written_at(path):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def sync_folder(path: Path) -> None:
@@ -24,3 +48,12 @@ def sync_folder(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def written_at(path: Path) -> Iterator[None]:
+    """An OSError inside becomes a ConfigError that says what cannot be written, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -114,6 +114,10 @@ class PeerUnavailable(DeliveryError):
     """The other site's KME cannot be reached; trying again later may help."""
 
 
+class PeerSilent(PeerUnavailable):
+    """The other site's KME did not answer at all, in the time it had."""
+
+
 class PeerViolation(DeliveryError):
     """The other KME claims something that its rules forbid; the block is burnt."""
 

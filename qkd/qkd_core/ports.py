@@ -118,7 +118,8 @@ class PadStore(Protocol):
         """The peer's pad for checking one tag. Raises AuthenticationFailed.
 
         Refused: an index at or below the mark of its (sender, lane, segment), a burnt index, a
-        segment that is not here or whose block is destroyed.
+        segment that is not here or whose block is destroyed. Each refusal is an alarm, and the
+        audit has a record a minute of each kind.
         """
 
     def advance(self, name: PadName) -> None:
@@ -324,22 +325,38 @@ class RefreshStore(Protocol):
         """Advance the run. ValueError for a move that the state machine does not have."""
 
 
-class WitnessStore(Protocol):
-    """What this site durably knows of its own progress and of its peer's.
+class SiteWitness(Protocol):
+    """How far this site came, and how far it may go.
 
     A site that is older than its peer remembers delivers, consumes and tags nothing; any other one
     only as far as its peer has acknowledged beforehand (`architecture.md`, section 4).
     """
 
     def marks(self) -> Marks:
-        """How far this site is, all of it durable."""
+        """How far this site is, all of it durable. Each deed moves a head."""
 
     def judge(self, told: Remembered) -> None:
-        """Compare what the peer remembers of this site. Raises RolledBack, then and ever after."""
+        """Compare what the peer remembers of this site. Raises RolledBack, then and ever after.
+
+        Raises PeerUnavailable when this site is new and the peer has to be rekeyed too.
+        """
+
+    def has_evidence(self) -> bool:
+        """Whether it is certain without the peer that nothing is missing here.
+
+        That is: since the site was last let open, all that it did was noted in another place,
+        which does not go back with the store, and is here.
+        """
 
     def enter(self, era: int, proof: Proof) -> None:
         """The peer let this site open. Without proof, held keys that were perhaps consumed are
-        burnt at both sites and nothing is open any more. Raises RolledBack."""
+        burnt at both sites and nothing is open any more; keys of refresh runs under way stay.
+
+        Raises RolledBack.
+        """
+
+    def begin_closing(self) -> None:
+        """The site is being stopped: its marks say so. It still acts."""
 
     def close(self) -> Marks:
         """Act no more until the next start; returns the final marks."""
@@ -347,9 +364,13 @@ class WitnessStore(Protocol):
     def runs_wanted(self, n_bytes: int, lanes: Sequence[Lane]) -> Runs:
         """What the peer is to open, for ``n_bytes`` and a run of each lane's pads to be open."""
 
+    def is_low(self, of_bytes: bool, lanes: Sequence[Lane]) -> bool:
+        """Whether less than half of a run is open, of bytes or of a lane's pads."""
+
     def take_runs(self, asked: Runs, opened: Runs) -> None:
         """The peer opened them: act within. What lies before, and is not known to be used, is
-        burnt at both sites."""
+        burnt at both sites. Bytes that were not asked for, or are no longer free, stay as they
+        are."""
 
     def park(self, now: float) -> int:
         """Give up consuming keys, without asking, that were held for a while; how many."""
@@ -360,11 +381,18 @@ class WitnessStore(Protocol):
     def take_release(self, key_ids: Sequence[KeyId]) -> None:
         """The peer knows that these parked keys may be consumed."""
 
+
+class PeerWitness(Protocol):
+    """What this site durably knows of its peer's progress, and has let it do."""
+
     def remembered(self) -> Remembered:
         """What this site remembers of its peer."""
 
     def remember(self, marks: Marks) -> None:
-        """Keep the newest of what the peer told."""
+        """Keep the newest of what the peer told; a stranger's marks are left out.
+
+        A closed peer stays closed: only `let_open` opens it.
+        """
 
     def let_open(self, marks: Marks, proof: Proof) -> int:
         """The peer starts; returns its era. Without proof, what was open to it is not opened
@@ -381,6 +409,13 @@ class WitnessStore(Protocol):
 
     def let_release(self, marks: Marks) -> None:
         """Keep the peer's marks, in which it says that it consumes parked keys. Raises as above."""
+
+    def is_untold(self, key_id: KeyId) -> bool:
+        """Whether the peer has not acknowledged this key of ours: only then may it pull it."""
+
+
+class WitnessStore(SiteWitness, PeerWitness, Protocol):
+    """Both, and the way out: a site that starts empty gives nothing away a second time."""
 
     def start_empty(self, reason: str) -> None:
         """Erase all key and all pads; a new incarnation, for which the peer has to be rekeyed."""

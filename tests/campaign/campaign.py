@@ -20,7 +20,7 @@ from typing import Any
 
 from customers import Access, Given, Pair
 from field import Field, prepared
-from verdict import audit_findings, disagreements, unexplained, waiting
+from verdict import audit_findings, disagreements, unexplained, waiting, without_an_owner
 
 from qkd_core.types.ids import Side
 
@@ -60,6 +60,8 @@ def campaign(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
             killer.join()
             stores = [field.settings[side].store for side in Side]
             wait_for(lambda: settled(field, stores), "nothing to wait to be told", SETTLE_S)
+            for pair in pairs:
+                pair.fetch_the_rest()
         finally:
             field.no_more_kills()
             field.stop()
@@ -69,14 +71,15 @@ def campaign(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def summary(
     given: Given, kills: dict[str, int], stores: list[Path], busy_s: float
 ) -> dict[str, Any]:
-    lost, differing = list(unexplained(stores, given)), list(disagreements(stores))
+    lost = [*unexplained(stores, given), *without_an_owner(stores)]
+    differing = list(disagreements(stores))
     return {
         "deliveries": given.deliveries,
         "kills": kills,
         "duplicates": len(given.duplicates),
         "mismatches": len(given.mismatches) + len(differing),
         "losses_without_a_record": len(lost),
-        "losses_with_a_record": len(given.refused - given.slaves.keys()),
+        "losses_with_a_record": len(given.masters.keys() - given.slaves.keys()),
         "answers_lost": dict(given.unanswered),
         "audit_findings": audit_findings(stores),
         "examples": [*given.duplicates, *given.mismatches, *differing, *lost][:EXAMPLES],

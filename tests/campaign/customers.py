@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class Given:
     mismatches: list[str] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)  # a master's key that its slave was refused
     unanswered: Counter[str] = field(default_factory=Counter)
+    unheard: set[str] = field(default_factory=set)  # asked for, and an answer did not come
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _bytes: set[bytes] = field(default_factory=set)
 
@@ -43,9 +45,10 @@ class Given:
                 self.mismatches.append(key.key_id)
             self.slaves[key.key_id] = key.secret
 
-    def no_answer(self, call: str) -> None:
+    def no_answer(self, call: str, key_ids: Iterable[str] = ()) -> None:
         with self._lock:
             self.unanswered[call] += 1
+            self.unheard.update(key_ids)
 
     def was_refused(self, key_id: str) -> None:
         with self._lock:
@@ -78,6 +81,14 @@ class Pair(threading.Thread):
         self._at_master, self._at_slave = access
         self._given = given
         self._over = threading.Event()
+        self._mine: list[str] = []
+
+    def fetch_the_rest(self) -> None:
+        """In peace, once the thread has ended: copies that could not be had while sites fell."""
+        known = self._given.slaves.keys() | self._given.refused
+        with self._at_slave.client() as slave:
+            for key_id in [key_id for key_id in self._mine if key_id not in known]:
+                self._copies(slave, [key_id])
 
     def stop(self) -> None:
         self._over.set()
@@ -101,13 +112,14 @@ class Pair(threading.Thread):
             return ()
         for key in keys:
             self._given.to_master(key)
+        self._mine += [key.key_id for key in keys]
         return keys
 
     def _copies(self, slave: Etsi014Client, key_ids: list[str]) -> None:
         """All together, then one by one those that were refused together."""
         if self._fetched(slave, key_ids) is False:
             for key_id in key_ids:
-                if self._fetched(slave, [key_id]) is False:
+                if len(key_ids) == 1 or self._fetched(slave, [key_id]) is False:
                     self._given.was_refused(key_id)
 
     def _fetched(self, slave: Etsi014Client, key_ids: list[str]) -> bool | None:
@@ -117,7 +129,7 @@ class Pair(threading.Thread):
             try:
                 keys = slave.get_key_with_ids(self._master, key_ids)
             except KmeUnreachable:
-                self._given.no_answer("dec_keys")
+                self._given.no_answer("dec_keys", key_ids)
             except KmeError as error:
                 if error.status < SERVER_SIDE:
                     return False

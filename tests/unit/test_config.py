@@ -1,5 +1,6 @@
 """Site files: what is wrong is said in one line with file, key, value and what is allowed."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from keyferry.pki.authority import Authority
 from qkd_core.errors import ConfigError
 from qkd_core.keys.quotas import SaePolicy
 from qkd_core.types.ids import Provenance, Side
+from qkd_core.types.settings_table import SettingsTable
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "site.example.toml"
 
@@ -45,6 +47,37 @@ def test_the_example_is_a_valid_site_file(site_file):
     assert site.tls.ca == site_file.parent / "tls/ca.pem"
     assert site.audit.auditor_key == site_file.parent / "audit/auditor.pem"
     assert str(site.signing_key) == "/etc/keyferry/audit-signing.key"
+
+
+def test_the_example_explains_every_setting_that_is_read_and_no_other(site_file, monkeypatch):
+    read = set()
+
+    def recorded(name):
+        method = getattr(SettingsTable, name)
+
+        def asked(table, key, *more):
+            read.add(re.sub(r"\[\d+\]", "", table._prefix + key))
+            return method(table, key, *more)
+
+        monkeypatch.setattr(SettingsTable, name, asked)
+
+    recorded("has")
+    recorded("_value")
+    load(site_file)
+
+    assert explained(EXAMPLE.read_text()) == read
+
+
+def explained(text: str) -> set[str]:
+    """Tables and keys of a TOML text by their whole names, with the keys that are commented out."""
+    found, table = set(), ""
+    for line in text.splitlines():
+        if header := re.match(r"\[+([\w.]+)\]", line):
+            table = header.group(1)
+            found.add(table)
+        elif key := re.match(r"(?:# )?(\w+) = ", line):
+            found.add(f"{table}.{key.group(1)}")
+    return found
 
 
 def test_the_api_may_be_left_to_a_proxy(site_file):
@@ -231,3 +264,19 @@ def test_check_reports_what_a_site_would_run_with(certified):
     assert "kme-a, side A of link fibre-ab" in done.stdout
     assert "one block in 100 on a healthy link" in done.stdout
     assert re.search(r"1 s each, \d{5} secret bits", done.stdout)
+
+
+def test_what_check_reports_can_be_had_as_json(certified):
+    done = subprocess.run(
+        [sys.executable, "-m", "keyferry", "check", str(certified), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    told = json.loads(done.stdout)
+    assert (told["kme"], told["side"], told["link"]) == ("kme-a", "a", "fibre-ab")
+    assert told["security"] == {"eps_sec": 1e-9, "eps_cor": 1e-15, "abort_rate": 0.01}
+    assert told["block"]["duration_s"] == 1.0
+    assert told["block"]["secret_bits"] > 10_000
+    assert told["policies"] == ["backup"]

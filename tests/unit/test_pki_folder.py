@@ -144,10 +144,18 @@ def test_the_list_is_signed_again_with_what_it_held(folder):
 
 
 def test_a_short_certificate_ends_and_is_shown_so(folder):
-    folder.issue(Kind.SAE, "sae-a", days=0.003)  # backdated by five minutes: it has ended
+    folder.issue(Kind.SAE, "sae-a", days=-0.001)
 
     assert listed(folder) == [("sae-a", Kind.SAE, Standing.EXPIRED)]
     assert folder.renew("sae-a").exists()
+
+
+def test_the_days_of_a_certificate_count_from_now(folder):
+    made = folder.issue(Kind.SAE, "sae-a", days=0.001)
+    [issued] = folder.issued()
+    assert issued.standing is Standing.CURRENT
+    assert issued.days_left == pytest.approx(0.001, abs=10 / 86400)
+    assert openssl_accepts(folder, made.cert)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Two sites' logs side by side: does each still have what the other one countersigned?"""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from keyferry.audit.coverage import CHECKPOINTS
@@ -12,6 +13,21 @@ from keyferry.audit.signing import known_peer_keys, own_keys
 from qkd_core.errors import NotProved
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A checkpoint of the other site's log that a site countersigned."""
+
+    origin: str
+    size: int
+    note: str
+
+
+def heads_of(connection: sqlite3.Connection) -> list[Head]:
+    """What the site of this store or bundle countersigned for the other one."""
+    rows = connection.execute("SELECT origin, size, note FROM peer_heads ORDER BY position")
+    return [Head(*row) for row in rows]
+
+
 def against_peer(path: Path, peer: Path) -> list[Finding] | None:
     """What the store at ``path`` lacks of that for which the other site's store stands.
 
@@ -20,7 +36,7 @@ def against_peer(path: Path, peer: Path) -> list[Finding] | None:
     with opened(path) as own, opened(peer) as other:
         if not _are_ends_of_one_link(own, other):
             return None
-        return [*_keys(own, other), *_heads(own, other)]
+        return [*_keys(own, other), *lost_heads(own, kme_of(other), heads_of(other))]
 
 
 def _are_ends_of_one_link(own: sqlite3.Connection, other: sqlite3.Connection) -> bool:
@@ -46,10 +62,11 @@ def _keys(own: sqlite3.Connection, other: sqlite3.Connection) -> Iterator[Findin
                 yield Finding("signing keys", key.number, what)
 
 
-def _heads(own: sqlite3.Connection, other: sqlite3.Connection) -> Iterator[Finding]:
+def lost_heads(own: sqlite3.Connection, theirs: str, heads: Iterable[Head]) -> Iterator[Finding]:
     """Every head that the other site signed for this one is a head of this log."""
-    mine, theirs = kme_of(own), kme_of(other)
-    for size, note in other.execute("SELECT size, note FROM peer_heads ORDER BY position"):
+    mine = kme_of(own)
+    for head in heads:
+        size, note = head.size, head.note
         row = own.execute("SELECT note FROM checkpoints WHERE size = ?", (size,)).fetchone()
         try:
             if row is None:

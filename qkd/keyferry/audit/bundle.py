@@ -11,7 +11,8 @@ site countersigned. Reading one makes the tables of a store's audit again, in a 
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +50,42 @@ ROWS = {  # each kind of line: the rows behind it, and how they are put in again
 }
 
 
+KINDS: dict[str, tuple[type, ...]] = {  # what the members of each line are
+    "chain": (str, int),
+    "span": (int, str, int, int),
+    "checkpoint": (int, str, str),
+    "signing_key": (int, str, str),
+    "peer_key": (int, int, str, str),
+    "peer_head": (int, str, int, str),
+}
+MALFORMED = (
+    *(ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError),
+    sqlite3.Error,
+)
+RECORD_KINDS = (str, int, float, str, str, str, str)
+
+
 def bundle_lines(connection: sqlite3.Connection) -> Iterator[str]:
-    link_id, side, kme_id, log_id = connection.execute(
-        "SELECT link_id, side, kme_id, log_id FROM site, audit_log"
-    ).fetchone()
-    yield canonical(
-        {"bundle": VERSION, "link_id": link_id, "side": side, "kme_id": kme_id, "log_id": log_id}
-    )
+    yield first_line(connection)
     for kind, (question, _) in ROWS.items():
         for row in connection.execute(question):
             yield canonical({kind: list(row)})
     for row in connection.execute(f"SELECT {COLUMNS} FROM audit ORDER BY chain, seq"):  # noqa: S608
-        yield f'{{"record":{Record(*row).line}}}'
+        yield record_line(Record(*row))
+
+
+def first_line(connection: sqlite3.Connection) -> str:
+    """Whose log it is."""
+    link_id, side, kme_id, log_id = connection.execute(
+        "SELECT link_id, side, kme_id, log_id FROM site, audit_log"
+    ).fetchone()
+    return canonical(
+        {"bundle": VERSION, "link_id": link_id, "side": side, "kme_id": kme_id, "log_id": log_id}
+    )
+
+
+def record_line(record: Record) -> str:
+    return f'{{"record":{record.line}}}'
 
 
 def read_bundle(path: Path) -> sqlite3.Connection:
@@ -70,31 +95,41 @@ def read_bundle(path: Path) -> sqlite3.Connection:
     """
     connection = sqlite3.connect("", isolation_level=None)
     try:
-        connection.executescript(SITE_TABLE + AUDIT_TABLES)
-        connection.execute("BEGIN")
         with path.open(encoding="utf-8") as lines:
-            _read(path, lines, connection)
-        connection.execute("COMMIT")
+            _read(str(path), lines, connection)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _read(path: Path, lines: Iterator[str], connection: sqlite3.Connection) -> None:
+def unpack(lines: Iterable[str], file: Path, what: str) -> None:
+    """Make the tables of a bundle in a new file, to be `opened` as a store is.
+
+    ``what`` says where the lines come from. Raises ConfigError, and what ``lines`` raises.
+    """
+    file.touch(mode=0o600, exist_ok=False)
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        _read(what, lines, connection)
+
+
+def _read(what: str, lines: Iterable[str], connection: sqlite3.Connection) -> None:
     number = 0
     put = _first
     try:
+        connection.executescript(SITE_TABLE + AUDIT_TABLES)
+        connection.execute("BEGIN")
         for line in lines:
             number += 1
             put(connection, line.removesuffix("\n"))
             put = _further
-    except (ValueError, TypeError, KeyError, AttributeError, sqlite3.Error) as error:
+        connection.execute("COMMIT")
+    except MALFORMED as error:
         raise ConfigError(
-            f"{path}, line {number}: cannot be read as part of an audit bundle: {error}"
+            f"{what}, line {number}: cannot be read as part of an audit bundle: {error}"
         ) from error
     if not number:
-        raise ConfigError(f"{path} cannot be read: it is empty")
+        raise ConfigError(f"{what} cannot be read: it is empty")
 
 
 Put = Callable[[sqlite3.Connection, str], None]
@@ -104,22 +139,33 @@ def _first(connection: sqlite3.Connection, line: str) -> None:
     head: dict[str, Any] = json.loads(line)
     if head["bundle"] != VERSION:
         raise ValueError(f"version {head['bundle']}, this program reads {VERSION}")
-    connection.execute(
-        "INSERT INTO site VALUES (?, ?, ?)", (head["link_id"], head["side"], head["kme_id"])
-    )
-    connection.execute("INSERT INTO audit_log VALUES (1, ?)", (head["log_id"],))
+    names = [head[name] for name in ("link_id", "side", "kme_id", "log_id")]
+    _check_kinds(names, (str, str, str, str))
+    *site, log_id = names
+    connection.execute("INSERT INTO site VALUES (?, ?, ?)", site)
+    connection.execute("INSERT INTO audit_log VALUES (1, ?)", (log_id,))
 
 
 def _further(connection: sqlite3.Connection, line: str) -> None:
     if line.startswith('{"record":'):
         record = read_line(line.removeprefix('{"record":').removesuffix("}"))
+        row = (
+            *(record.chain, record.seq, record.time, record.event),
+            *(record.prev, record.hash, record.mac),
+        )
+        _check_kinds(row, RECORD_KINDS)
         connection.execute(
             f"INSERT INTO audit ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-            (
-                *(record.chain, record.seq, record.time, record.event),
-                *(record.prev, record.hash, record.mac),
-            ),
+            row,
         )
         return
     [(kind, row)] = json.loads(line).items()
+    given = [*row[:2], row[2] or ""] if kind == "checkpoint" else row
+    _check_kinds(given, KINDS[kind])
     connection.execute(ROWS[kind][1], row)
+
+
+def _check_kinds(row: Sequence[object], kinds: tuple[type, ...]) -> None:
+    """Raises TypeError: a line may come from a site that lies."""
+    if tuple(map(type, row)) != kinds:
+        raise TypeError("its members are not of the right kinds")

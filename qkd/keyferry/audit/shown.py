@@ -8,6 +8,7 @@ from keyferry.audit.chain import COLUMNS, Record, canonical
 from keyferry.audit.countersigning import Countersigner
 from keyferry.audit.log_tree import LogTree, entry_hash
 from keyferry.audit.notes import check_note, public_key
+from keyferry.audit.pages import page_at
 from keyferry.audit.signing import own_keys
 from keyferry.audit.tree import check_inclusion, inclusion_proof
 from keyferry.store.database import Reader
@@ -16,6 +17,8 @@ from qkd_core.types.audit import (
     CheckpointAnswer,
     CheckpointOffer,
     KeyRecords,
+    LogPage,
+    LogPlace,
     ShownRecord,
     SigningKey,
 )
@@ -87,3 +90,8 @@ class PeerAudit:
                 return shown(connection, self.countersigner.signing.kme_id, key_id)
         finally:
             self._busy.release()
+
+    def log_page(self, place: LogPlace | None) -> LogPage:
+        """Short, so it waits for its turn. Raises AuditUnavailable."""
+        with self.reader.snapshot() as connection:
+            return page_at(connection, place)

@@ -23,6 +23,7 @@ TOLD = {  # what an action means to a reader; the fields of the event fill it in
     "key_delivered": "cut from {ranges} and delivered to {master}, for {slaves}",
     "key_held": "cut from {ranges} and kept for a refresh",
     "key_accepted": "taken over from the other site, kept for {slaves}",
+    "allocation_repeated": "told of again by the other site",
     "key_delivered_by_id": "delivered to {slave}",
     "key_published": "published by a refresh, erased here",
     "key_expired": "expired and erased",

@@ -1,4 +1,10 @@
-"""Records as syslog messages. Source: RFC 5424, section 6."""
+"""Records as syslog messages. Source: RFC 5424, section 6.
+
+The structured data is named ``audit@32473``: RFC 5424 wants an enterprise number there. None is
+registered for this product, and 32473 is the one that RFC 5612 reserves for documentation, which no
+vendor has. A collector's rule may be made for it; it changes on the day that a number is
+registered.
+"""
 
 import json
 import re
@@ -8,7 +14,10 @@ from keyferry.audit.chain import Record
 
 AUDIT_FACILITY = 13  # "log audit", table 1
 WARNING, INFORMATIONAL = 4, 6  # table 2
-ALARMING = ("audit_alarm", "peer_violation", "tag_failed")
+ALARMING = (
+    *("audit_alarm", "peer_violation"),
+    *("tag_failed", "tag_reflected", "tag_replayed", "tag_unknown"),
+)
 ENTERPRISE = 32473  # RFC 5612: kept for documentation, so that it collides with nobody's
 MSGID_CHARS = 32
 HOSTNAME_CHARS = 255

@@ -90,6 +90,8 @@ class Walk:
         fields = event["fields"]
         if event["action"] == KEY_RECORD:
             key = SigningKey(fields["number"], fields["public_key"], fields["endorsement"])
+            if not isinstance(key.number, int) or not isinstance(key.public_key, str):
+                raise TypeError("no signing key")
             self._seen.keys.append((record.chain, record.seq, key))
         if event["action"] == OPENED and self._before is None and MAC_KEY in fields:
             self._has_macs = True

@@ -8,10 +8,13 @@ from keyferry.clock import SystemClock
 from keyferry.config.site import SiteSettings
 from keyferry.store.sealing import new_root_key
 from keyferry.witness.backup import read_ledger, write_backup
+from qkd_core.errors import ConfigError
 
 
 def back_up(site: SiteSettings, file: Path) -> list[str]:
     """Returns the names of what the backup holds. Raises ConfigError, AuditUnavailable."""
+    if not site.store.exists():
+        raise ConfigError(f"{site.store}: no such store: the site has never run")
     now = SystemClock().now()
     parts = write_backup(site, file, now)
     with closing(store_of(site, "cli")) as store:

@@ -31,9 +31,10 @@ ACCEPT_S = 10.0
 
 
 def run_engine(site: SiteSettings, stopping: Callable[[], bool]) -> None:
-    """The engine process. Raises AuthenticationPoolExhausted, ConfigError.
+    """The engine process. Raises AuthenticationPoolExhausted when it starts without a pad.
 
-    It returns as well when the site may not tag any more: what it holds is of before that.
+    It returns as well when the site may not tag any more, as after a rekey: what it holds is of
+    before that. Raises ConfigError.
     """
     terms = terms_of(site)
     duties = Duties(lanes=BOTH_LANES)
@@ -48,7 +49,13 @@ def run_engine(site: SiteSettings, stopping: Callable[[], bool]) -> None:
         with watched(store, session, site.state_dir, duties, SystemClock()) as keeper:
             if not keeper.wait_open(stopping):
                 return
-            Engine(
+            begun = store.witness.marks().incarnation
+
+            def is_over() -> bool:
+                """A rekey may shut the gate and open it again between two looks at it."""
+                return stopping() or not gate.is_open or store.witness.marks().incarnation != begun
+
+            engine = Engine(
                 end=_end(site, terms, store),
                 terms=terms,
                 blocks=store.blocks,
@@ -57,8 +64,9 @@ def run_engine(site: SiteSettings, stopping: Callable[[], bool]) -> None:
                 room=Room(store.blocks, store.pads, site.keeping),
                 connect=connected,
                 timeout_s=site.link.timeout_s + 2 * block_s,
-                stopping=lambda: stopping() or not gate.is_open,
-            ).run()
+                stopping=is_over,
+            )
+            engine.run_until_rekeyed()
 
 
 def terms_of(site: SiteSettings) -> LinkTerms:

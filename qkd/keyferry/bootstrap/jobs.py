@@ -19,10 +19,12 @@ from keyferry.peer.agreement import HttpAgreementPeer
 from keyferry.peer.refresh import HttpRefreshPeer
 from keyferry.peer.session import PeerSession
 from keyferry.store.sqlite import Store
+from keyferry.store.suspicions import write_up_repeats
 from keyferry.witness.keeper import Duties
 from keyferry.witness.process import watched
 
 NOTICES_S, CEDING_S = 1.0, 5.0  # how often the peer is told, and asked for what is short
+REPEATS_S = 20.0
 
 
 def run_jobs(site: SiteSettings, stop: Event) -> None:
@@ -67,5 +69,6 @@ def standing_work(
     return [
         Standing("notices", Telling(store.agreement, peer).work, NOTICES_S),
         Standing("asking for key", lambda: ceding.ask(peer), CEDING_S),
+        Standing("counting repeats", lambda: write_up_repeats(store.database), REPEATS_S),
         Standing("comparing with the peer", errands.reconcile, site.keeping.reconcile_s),
     ]

@@ -82,7 +82,8 @@ def verify(  # noqa: PLR0913  one parameter per option
 @audit.command()
 @click.argument("auditor_key", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--site", type=FILE, help="Also print this site's own signing key.")
-def keys(auditor_key: Path | None, site: Path | None) -> None:
+@JSON
+def keys(auditor_key: Path | None, site: Path | None, as_json: bool) -> None:
     """Make the auditor's key pair in AUDITOR_KEY; show a site's signing keys.
 
     The private key stays with the auditor. The public one, beside it as .pem, goes to the sites:
@@ -93,18 +94,25 @@ def keys(auditor_key: Path | None, site: Path | None) -> None:
       keyferry audit keys auditor.key
       keyferry audit keys --site /etc/keyferry/site.toml
     """
+    from dataclasses import asdict
+
     from keyferry.audit.auditor import write_auditor_keys
     from qkd_core.errors import ConfigError
 
     if auditor_key is None and site is None:
         raise ConfigError("name a file for the auditor's key, or --site SITE, or both")
-    if auditor_key is not None:
-        public = write_auditor_keys(auditor_key)
+    public = None if auditor_key is None else write_auditor_keys(auditor_key)
+    signing_keys = () if site is None else _signing_keys(site)
+    if as_json:
+        files = {"private": str(auditor_key), "public": str(public)} if public else None
+        listed = [asdict(key) for key in signing_keys]
+        click.echo(json.dumps({"auditor_key": files, "signing_keys": listed}))
+        return
+    if public is not None:
         click.echo(f"{auditor_key}: the auditor's private key; keep it away from the sites")
         click.echo(f"{public}: its public key, for [audit] auditor_key of both sites")
-    if site is not None:
-        for key in _signing_keys(site):
-            click.echo(f"signing key {key.number}: {key.public_key}")
+    for key in signing_keys:
+        click.echo(f"signing key {key.number}: {key.public_key}")
 
 
 def _signing_keys(site_file: Path) -> Any:
@@ -125,7 +133,8 @@ def _signing_keys(site_file: Path) -> Any:
 @audit.command()
 @click.argument("site", type=FILE)
 @click.option("--lost", is_flag=True, help="The present key is gone: the new one is not endorsed.")
-def rotate(site: Path, lost: bool) -> None:
+@JSON
+def rotate(site: Path, lost: bool, as_json: bool) -> None:
     """Give SITE a new signing key, endorsed by the present one; it may be running.
 
     The other site follows by itself, unless the present key is lost: name the new one in its site
@@ -136,6 +145,7 @@ def rotate(site: Path, lost: bool) -> None:
       keyferry audit rotate /etc/keyferry/site.toml
     """
     from contextlib import closing
+    from dataclasses import asdict
 
     from keyferry.bootstrap.audit import signing_file
     from keyferry.bootstrap.stores import store_of
@@ -147,7 +157,9 @@ def rotate(site: Path, lost: bool) -> None:
         new = signing.prepare_next()
         key = store.database.write(lambda tx: signing.rotate(tx, new, lost=lost))
         signing.finish()
-    click.echo(f"signing key {key.number}: {key.public_key}")
+    click.echo(
+        json.dumps(asdict(key)) if as_json else f"signing key {key.number}: {key.public_key}"
+    )
 
 
 @audit.command()
@@ -176,7 +188,7 @@ def export(
     from keyferry.audit.offline import store_at
     from keyferry.audit.otlp import Collector, post_all
     from keyferry.config.audit import collector_url
-    from keyferry.private_files import write_private
+    from keyferry.private_files import write_private_parts
 
     store = store_at(place)
     if otlp is not None:
@@ -188,7 +200,7 @@ def export(
         for line in lines:
             click.echo(line)
         return
-    write_private(output, "".join(f"{line}\n" for line in lines).encode())
+    write_private_parts(output, (f"{line}\n".encode() for line in lines))
     click.echo(f"{output}: the audit of {store}, as {form}")
 
 
@@ -228,25 +240,36 @@ def story(key_id: str, places: tuple[Path, ...], site: Path | None, as_json: boo
 
 
 @audit.command()
-@click.argument("place", type=PLACE)
-@click.argument("other", type=PLACE)
+@click.argument("place", required=False, type=PLACE)
+@click.argument("other", required=False, type=PLACE)
+@click.option("--site", type=FILE, help="Read this site's store, and ask the other site's KME.")
 @JSON
-def completeness(place: Path, other: Path, as_json: bool) -> None:
+def completeness(place: Path | None, other: Path | None, site: Path | None, as_json: bool) -> None:
     """Check that the records of both sites account for every key, from its beginning to its end.
 
-    PLACE and OTHER are state directories or bundles of the two ends of a link. Exit 1 when
-    something is not accounted for.
+    PLACE and OTHER are state directories or bundles of the two ends of a link. With --site the
+    other site's log is fetched up to its newest checkpoint and compared once it verifies. Exit 1
+    when something is not accounted for.
 
     \b
-    Example:
+    Examples:
       keyferry audit completeness .keyferry/a .keyferry/b
+      keyferry audit completeness --site /etc/keyferry/site.toml
     """
     from dataclasses import asdict
 
     from keyferry.audit.completeness import completeness as compare
     from keyferry.audit.offline import store_at
+    from keyferry.config.site import load
+    from keyferry.peer.audit import completeness_over_api
+    from qkd_core.errors import ConfigError
 
-    found = compare(store_at(place), store_at(other))
+    if site is not None and place is None:
+        found = completeness_over_api(load(site))
+    elif site is None and place is not None and other is not None:
+        found = compare(store_at(place), store_at(other))
+    else:
+        raise ConfigError("name the state directories or bundles of both sites, or --site SITE")
     if as_json:
         click.echo(json.dumps(asdict(found)))
     else:

@@ -25,7 +25,9 @@ def backup(site: Path, file: Path, as_json: bool) -> None:
     from keyferry.bootstrap.backup import back_up
     from keyferry.config.site import load
 
-    parts = back_up(load(site), file)
+    settings = load(site)
+    require_room_for(file)
+    parts = back_up(settings, file)
     if as_json:
         click.echo(json.dumps({"file": str(file), "holds": parts}))
     else:
@@ -56,3 +58,13 @@ def restore(site: Path, file: Path, as_json: bool) -> None:
         return
     click.echo(f"restored the records of {told['kme_id']}; the store is empty")
     click.echo("next: keyferry link rekey, at both sites and with the same new secret")
+
+
+def require_room_for(file: Path) -> None:
+    """Raises ConfigError unless files can be made where ``file`` is to be."""
+    from tempfile import TemporaryFile
+
+    from keyferry.private_files import written_at
+
+    with written_at(file), TemporaryFile(dir=file.parent):
+        pass

@@ -19,15 +19,29 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--sae-b", required=True, metavar="CERT,KEY[,ID]", help="An SAE at the other KME.")
 @click.option("--sae-c", required=True, metavar="CERT,KEY[,ID]", help="Another one there.")
 @click.option("--peer-url", help="The other KME; without it, URL serves all three SAEs.")
+@click.option(
+    "--draw-dry", is_flag=True, help="Use up all keys of a large pool, to see that it ends in 503."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def conformance(  # noqa: PLR0913, PLR0917 (three SAEs, two addresses, one authority)
-    url: str, ca: Path, sae_a: str, sae_b: str, sae_c: str, peer_url: str | None, as_json: bool
+def conformance(  # noqa: PLR0913 (three SAEs, two addresses, one authority)
+    *,
+    url: str,
+    ca: Path,
+    sae_a: str,
+    sae_b: str,
+    sae_c: str,
+    peer_url: str | None,
+    draw_dry: bool,
+    as_json: bool,
 ) -> None:
     """Ask the KME at URL, ours or another, whether it keeps to ETSI GS QKD 014 V1.1.1.
 
     Every check is made over mutual TLS, by clause; it passes, fails with a reason, or cannot be
-    made with this KME. Some hundred keys are used up. The exit code is 1 when a check failed. An
-    SAE's ID is read from its certificate unless it is given.
+    made with this KME. Where the standard is silent, the check is marked as Keyferry's decision,
+    and a KME that does otherwise differs. The exit code is 1 when a check failed.
+
+    Some hundred keys are used up, and a small pool is drawn dry. An SAE's ID is read from its
+    certificate unless it is given.
 
     \b
     Example, while keyferry up runs:
@@ -45,6 +59,7 @@ def conformance(  # noqa: PLR0913, PLR0917 (three SAEs, two addresses, one autho
         Caller(url, ca, _files("--sae-a", sae_a)),
         Caller(peer_url or url, ca, _files("--sae-b", sae_b)),
         Caller(peer_url or url, ca, _files("--sae-c", sae_c)),
+        draw_dry,
     )
     found = []
     for row in rows(CHECKS, parties):

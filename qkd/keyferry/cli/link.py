@@ -62,13 +62,15 @@ link.add_command(rekey)
 
 @link.command()
 @click.argument("file", type=FILE)
-def secret(file: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def secret(file: Path, as_json: bool) -> None:
     """Make a new pre-shared secret in FILE, to be carried to both sites by hand.
 
     \b
     Example:
       keyferry link secret preshared.secret
     """
+    import json
     import secrets
 
     from keyferry.private_files import write_private
@@ -78,6 +80,10 @@ def secret(file: Path) -> None:
     if file.exists():
         raise ConfigError(f"{file} exists: a pre-shared secret is never overwritten")
     write_private(file, secrets.token_bytes(PRESHARED_BYTES))
+    if as_json:
+        told = {"file": str(file), "bytes": PRESHARED_BYTES, "pads": PRESHARED_PADS}
+        click.echo(json.dumps(told))
+        return
     click.echo(
         f"{file}: {PRESHARED_BYTES} bytes, {PRESHARED_PADS} pads and as many in reserve"
         " for each direction"

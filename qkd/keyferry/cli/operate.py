@@ -165,7 +165,10 @@ def status_lines(answer: Mapping[str, Any]) -> list[str]:
         "peer": f"{peer['kme']}, {'answers' if peer['answers'] else 'DOES NOT ANSWER'}",
         "blocks": ", ".join(blocks) or "none",
         "QBER": qber,
-        "own half": f"{free[side]:,} bytes, {answer['drained_bytes_per_s']:,} a second drawn",
+        "own half": (
+            f"{free[side]:,} bytes, {answer['drained_bytes_per_s']:,} a second drawn,"
+            f" {_until_empty(answer['time_to_empty_s'])}"
+        ),
         "peer's half": f"{free[peer_side]:,} bytes, as far as known here",
         "store": f"{store['stored_bytes']:,} of {store['max_bytes']:,} bytes{waits}",
         "pads": ", ".join(f"{name} {n}" for name, n in answer["pads"].items()),
@@ -173,6 +176,12 @@ def status_lines(answer: Mapping[str, Any]) -> list[str]:
         "delivered": f"{answer['keys_delivered']:,} keys",
         "untold": f"{answer['untold']['allocations']} keys, {answer['untold']['notices']} notices",
         "oldest key": _age(answer["oldest_epoch"]),
+        "witness": _witness(answer["witness"]),
+        "audit": _audit(answer["audit"]),
+        "compared": _ago(answer["reconciled_at"]),
+        "days left": ", ".join(f"{name} {days:.0f}" for name, days in answer["days_left"].items())
+        or "unknown: a certificate or the revocation list cannot be read",
+        "orphans": f"{answer['orphaned_keys']:,} keys",
         "alarms": ", ".join(alarms) or "none",
     }
     return [f"{name:12} {value}" for name, value in lines.items()]
@@ -183,3 +192,27 @@ def _age(oldest: Mapping[str, Any] | None) -> str:
         return "none"
     minutes = (time.time() - oldest["created_at"]) / 60
     return f"data key of epoch {oldest['epoch']}, {minutes:.0f} minutes old"
+
+
+def _until_empty(seconds: int | None) -> str:
+    return "does not sink" if seconds is None else f"empty in {seconds:,} s"
+
+
+def _witness(witness: Mapping[str, Any] | None) -> str:
+    if witness is None:
+        return "none"
+    state = str(witness["state"]).upper().replace("_", " ")
+    return f"this site is {state if state != 'OPEN' else 'open'}, its peer {witness['peer_state']}"
+
+
+def _audit(audit: Mapping[str, Any] | None) -> str:
+    if audit is None:
+        return "none"
+    takes = "takes records" if audit["writable"] else "TAKES NO RECORDS"
+    return f"{takes}; {audit['signed']:,} signed, {audit['countersigned']:,} countersigned"
+
+
+def _ago(moment: int | None) -> str:
+    if moment is None:
+        return "not yet with the peer"
+    return f"with the peer {(time.time() - moment) / 60:.0f} minutes ago"

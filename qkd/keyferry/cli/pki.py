@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from keyferry.pki.authority import Credential
     from keyferry.pki.folder import PkiFolder
 
 DIR = click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
@@ -23,6 +24,7 @@ CRL_DAYS = click.option(
     show_default=True,
     help="When the next revocation list is due; nobody is let in with an older one.",
 )
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 
 
 @click.group()
@@ -34,7 +36,8 @@ def pki() -> None:
 @DIR
 @click.option("--name", default="Keyferry certificate authority", show_default=True)
 @CRL_DAYS
-def init(directory: Path, name: str, crl_days: float) -> None:
+@AS_JSON
+def init(directory: Path, name: str, crl_days: float, as_json: bool) -> None:
     """Make a new authority in DIRECTORY, with an empty revocation list.
 
     \b
@@ -44,6 +47,9 @@ def init(directory: Path, name: str, crl_days: float) -> None:
     from keyferry.pki.folder import PkiFolder
 
     made = PkiFolder.init(directory, name, crl_days)
+    if as_json:
+        click.echo(json.dumps({"ca": str(made.authority.certificate), "crl": str(made.crl)}))
+        return
     click.echo(f"{made.authority.certificate}  to every site, as [tls] ca")
     click.echo(f"{made.crl}  to every site, as [tls] crl; renew it with keyferry pki crl")
 
@@ -56,6 +62,7 @@ def init(directory: Path, name: str, crl_days: float) -> None:
 @click.option("--ip", "ip_addresses", multiple=True, help="An IP address; repeatable.")
 @DAYS
 @OUT
+@AS_JSON
 def issue(  # noqa: PLR0913, PLR0917 (what a certificate says)
     directory: Path,
     kind: str,
@@ -64,6 +71,7 @@ def issue(  # noqa: PLR0913, PLR0917 (what a certificate says)
     ip_addresses: tuple[str, ...],
     days: float,
     out: Path | None,
+    as_json: bool,
 ) -> None:
     """Make the key and the certificate of NAME.
 
@@ -80,7 +88,7 @@ def issue(  # noqa: PLR0913, PLR0917 (what a certificate says)
     made = _load(directory).issue(
         Kind(kind), name, dns_names=dns_names, ip_addresses=ip_addresses, days=days, out=out
     )
-    click.echo(f"{made.cert}\n{made.key}")
+    _tell_of(made, as_json)
 
 
 @pki.command()
@@ -88,7 +96,8 @@ def issue(  # noqa: PLR0913, PLR0917 (what a certificate says)
 @click.argument("name")
 @DAYS
 @OUT
-def renew(directory: Path, name: str, days: float, out: Path | None) -> None:
+@AS_JSON
+def renew(directory: Path, name: str, days: float, out: Path | None, as_json: bool) -> None:
     """Make a new key and certificate like the newest of NAME; the earlier stays good.
 
     A running site takes the new files within seconds, without a restart.
@@ -97,15 +106,15 @@ def renew(directory: Path, name: str, days: float, out: Path | None) -> None:
     Example:
       keyferry pki renew pki kme-a
     """
-    made = _load(directory).renew(name, days=days, out=out)
-    click.echo(f"{made.cert}\n{made.key}")
+    _tell_of(_load(directory).renew(name, days=days, out=out), as_json)
 
 
 @pki.command()
 @DIR
 @click.argument("name")
 @click.option("--serial", help="Only the certificate with this serial number, in hex.")
-def revoke(directory: Path, name: str, serial: str | None) -> None:
+@AS_JSON
+def revoke(directory: Path, name: str, serial: str | None, as_json: bool) -> None:
     """Put the good certificates of NAME on the revocation list.
 
     Sites that read the list refuse them within seconds; copy it to those that have their own.
@@ -122,15 +131,20 @@ def revoke(directory: Path, name: str, serial: str | None) -> None:
     except ValueError:
         raise ConfigError(f"--serial {serial}: must be a number in hex") from None
     folder = _load(directory)
-    for revoked in folder.revoke(name, number):
-        click.echo(f"{name} {revoked:x} is revoked")
+    serials = [f"{revoked:x}" for revoked in folder.revoke(name, number)]
+    if as_json:
+        click.echo(json.dumps({"name": name, "serials": serials, "crl": str(folder.crl)}))
+        return
+    for revoked in serials:
+        click.echo(f"{name} {revoked} is revoked")
     click.echo(f"{folder.crl}")
 
 
 @pki.command()
 @DIR
 @CRL_DAYS
-def crl(directory: Path, crl_days: float) -> None:
+@AS_JSON
+def crl(directory: Path, crl_days: float, as_json: bool) -> None:
     """Sign the revocation list again, before the next one is due.
 
     \b
@@ -139,12 +153,16 @@ def crl(directory: Path, crl_days: float) -> None:
     """
     folder = _load(directory)
     told = folder.renew_list(crl_days)
+    if as_json:
+        number, revoked = told.number, len(told.serials)
+        click.echo(json.dumps({"crl": str(folder.crl), "number": number, "revoked": revoked}))
+        return
     click.echo(f"{folder.crl}: number {told.number}, {len(told.serials)} revoked")
 
 
 @pki.command()
 @DIR
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@AS_JSON
 def show(directory: Path, as_json: bool) -> None:
     """List every certificate with its kind and days left, and the revocation list.
 
@@ -168,6 +186,11 @@ def show(directory: Path, as_json: bool) -> None:
             f"{each['kind']:6}  {each['name']:20}  {each['standing']:10}"
             f"  {each['days_left']:7.1f} days  {each['serial']}"
         )
+
+
+def _tell_of(made: "Credential", as_json: bool) -> None:
+    files = {"cert": str(made.cert), "key": str(made.key)}
+    click.echo(json.dumps(files) if as_json else "\n".join(files.values()))
 
 
 def _shown(folder: "PkiFolder") -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Commands that run a site and its parts."""
 
+import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,38 +16,69 @@ SITE = click.argument("site", type=click.Path(dir_okay=False, path_type=Path))
 
 @click.command()
 @SITE
-def check(site: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def check(site: Path, as_json: bool) -> None:
     """Report what SITE would run with; start nothing.
 
     Reads the site file and its certificates, and plans a block: settings that could never give
     key are refused.
 
     \b
-    Example:
+    Examples:
       keyferry check /etc/keyferry/site.toml
+      keyferry check site.toml --json
     """
     from keyferry.config.site import load
 
     settings = load(site)
-    link, pulses = settings.link, settings.link.pulses
     require_usable(settings)
-    n_secret = expected_key(settings)
-    lines = {
-        "KME": f"{settings.kme_id}, side {settings.side.value.upper()} of link {link.link_id}",
-        "peer": f"{link.peer_kme} at {link.peer_url}",
-        "accepts": ", ".join(sorted(settings.accept_provenance)),
-        "security": f"eps_sec {settings.security.eps_sec:g}, eps_cor {settings.security.eps_cor:g}",
-        "aborts": f"one block in {1 / settings.security.abort_rate:.0f} on a healthy link",
-        "blocks": (
-            f"{pulses.n_pulses:g} pulses, {pulses.n_pulses / pulses.clock_hz:g} s each,"
-            f" {n_secret} secret bits if the link is as the model says"
-        ),
-        "SAEs": ", ".join(sorted(settings.saes)) or "none",
-        "auditor": str(settings.audit.auditor_key or "none: records have no MACs"),
-        "policies": ", ".join(entry.policy.name for entry in settings.policies) or "none",
+    told = would_run_with(settings, expected_key(settings))
+    click.echo(json.dumps(told) if as_json else "\n".join(check_lines(told)))
+
+
+def would_run_with(settings: "SiteSettings", n_secret: int) -> dict[str, Any]:
+    """What `check` reports. ``n_secret``: of a block on a link like the file's model."""
+    link, security = settings.link, settings.security
+    return {
+        "kme": settings.kme_id,
+        "side": settings.side.value,
+        "link": link.link_id,
+        "peer": {"kme": link.peer_kme, "url": link.peer_url},
+        "accept_provenance": sorted(settings.accept_provenance),
+        "security": {
+            "eps_sec": security.eps_sec,
+            "eps_cor": security.eps_cor,
+            "abort_rate": security.abort_rate,
+        },
+        "block": {
+            "n_pulses": link.pulses.n_pulses,
+            "duration_s": link.pulses.n_pulses / link.pulses.clock_hz,
+            "secret_bits": n_secret,
+        },
+        "saes": sorted(settings.saes),
+        "auditor_key": str(settings.audit.auditor_key) if settings.audit.auditor_key else None,
+        "policies": [entry.policy.name for entry in settings.policies],
     }
-    for name, value in lines.items():
-        click.echo(f"{name:10} {value}")
+
+
+def check_lines(told: dict[str, Any]) -> list[str]:
+    """For people."""
+    peer, security, block = told["peer"], told["security"], told["block"]
+    lines = {
+        "KME": f"{told['kme']}, side {told['side'].upper()} of link {told['link']}",
+        "peer": f"{peer['kme']} at {peer['url']}",
+        "accepts": ", ".join(told["accept_provenance"]),
+        "security": f"eps_sec {security['eps_sec']:g}, eps_cor {security['eps_cor']:g}",
+        "aborts": f"one block in {1 / security['abort_rate']:.0f} on a healthy link",
+        "blocks": (
+            f"{block['n_pulses']:g} pulses, {block['duration_s']:g} s each,"
+            f" {block['secret_bits']} secret bits if the link is as the model says"
+        ),
+        "SAEs": ", ".join(told["saes"]) or "none",
+        "auditor": told["auditor_key"] or "none: records have no MACs",
+        "policies": ", ".join(told["policies"]) or "none",
+    }
+    return [f"{name:10} {value}" for name, value in lines.items()]
 
 
 @click.command()
@@ -89,7 +121,12 @@ def kme(site: Path) -> None:
 @click.command()
 @SITE
 def engine(site: Path) -> None:
-    """Run the engine of SITE alone."""
+    """Run the engine of SITE alone: blocks from the link into the store.
+
+    \b
+    Example:
+      keyferry engine /etc/keyferry/site.toml
+    """
     from keyferry.config.site import load
 
     settings = load(site)
@@ -114,7 +151,12 @@ def _leave() -> None:
 @click.command()
 @SITE
 def api(site: Path) -> None:
-    """Run the key delivery API of SITE alone."""
+    """Run the key delivery API of SITE alone.
+
+    \b
+    Example:
+      keyferry api /etc/keyferry/site.toml
+    """
     from keyferry.bootstrap.api import serve_api
     from keyferry.config.site import load
 
@@ -127,6 +169,10 @@ def jobs(site: Path) -> None:
     """Run the jobs of SITE alone.
 
     They refresh and expire keys; a second process stands by.
+
+    \b
+    Example:
+      keyferry jobs /etc/keyferry/site.toml
     """
     from threading import Event
 
@@ -141,7 +187,12 @@ def jobs(site: Path) -> None:
 
 @click.command()
 def warm() -> None:
-    """Compile the kernels, so that no block waits for it."""
+    """Compile the kernels, so that no block waits for it.
+
+    \b
+    Example, once after an installation:
+      NUMBA_CACHE_DIR=/var/lib/keyferry/numba-cache keyferry warm
+    """
     from keyferry.processes.warmup import warm_kernels
 
     for done, total, module in warm_kernels():

@@ -28,6 +28,10 @@ class Failed(AssertionError):
     """The KME did otherwise than the standard says: what, in one line."""
 
 
+class NoAnswer(Failed):
+    """None came, or none in HTTP: nobody decides so."""
+
+
 class NotApplicable(Exception):
     """The check cannot be made with this KME as it is: why, in one line."""
 
@@ -208,10 +212,10 @@ def _answering(connection: HTTPConnection, *, expected: bool) -> Iterator[None]:
         yield
     except HTTPException as error:
         reason = f"the KME's answer is not HTTP: {type(error).__name__} {error}"
-        raise (Failed(reason) if expected else ConnectionError(reason)) from error
+        raise (NoAnswer(reason) if expected else ConnectionError(reason)) from error
     except OSError as error:
         if not expected:
             raise
-        raise Failed(f"the KME did not answer: {error}") from error
+        raise NoAnswer(f"the KME did not answer: {error}") from error
     finally:
         connection.close()

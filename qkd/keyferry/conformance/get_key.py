@@ -1,7 +1,5 @@
 """Clauses 5.3, 6.2 and 6.3: get key."""
 
-from typing import Any
-
 from keyferry.conformance.caller import (
     BAD_REQUEST,
     OK,
@@ -13,18 +11,18 @@ from keyferry.conformance.caller import (
 )
 from keyferry.conformance.report import Check, Parties
 from keyferry.conformance.shapes import (
-    STATUS_NUMBERS,
     are_keys,
-    has_items,
     is_error,
     secrets_by_id,
 )
-from keyferry.conformance.status import NOBODY
+from keyferry.conformance.status import NOBODY, limits_of
 
 NOT_MULTIPLE_OF_8 = "size shall be a multiple of 8"
 UNKNOWN_MANDATORY = "not all extension_mandatory parameters are supported"
+NOT_MET = "not all extension_mandatory request options could be met"
 NOT_ALL_OPTIONAL = "not all extension_optional request options handled"
 EXTENSION = [{"keyferryconformance_no_such_option": True}]
+KEYS_OF_NOTHING: list[dict[str, list[str]]] = [{"keyferry_provenance": []}]
 
 
 def get_without_query(parties: Parties) -> None:
@@ -62,7 +60,7 @@ def key_container(parties: Parties) -> None:
 
 
 def never_the_same_key(parties: Parties) -> None:
-    n_bits = max(128, _limits(parties)["min_key_size"])
+    n_bits = max(128, limits_of(parties)["min_key_size"])
     seen: dict[str, bytes] = {}
     for _ in range(4):
         fresh = secrets_by_id(parties.a.new_keys(parties.b, number=1, size=n_bits))
@@ -72,28 +70,28 @@ def never_the_same_key(parties: Parties) -> None:
 
 
 def smallest_and_largest(parties: Parties) -> None:
-    limits = _limits(parties)
+    limits = limits_of(parties)
     for name in ("min_key_size", "max_key_size"):
         n_bits = limits[name]
         are_keys(parties.a.new_keys(parties.b, number=1, size=n_bits), 1, n_bits)
 
 
 def most_keys(parties: Parties) -> None:
-    limits = _limits(parties)
+    limits = limits_of(parties)
     number, n_bits = limits["max_key_per_request"], limits["min_key_size"]
     are_keys(parties.a.new_keys(parties.b, number=number, size=n_bits), number, n_bits)
 
 
 def too_many_keys(parties: Parties) -> None:
-    _refused(parties, number=_limits(parties)["max_key_per_request"] + 1)
+    _refused(parties, number=limits_of(parties)["max_key_per_request"] + 1)
 
 
 def too_large_a_key(parties: Parties) -> None:
-    _refused(parties, size=_limits(parties)["max_key_size"] + 8)
+    _refused(parties, size=limits_of(parties)["max_key_size"] + 8)
 
 
 def too_small_a_key(parties: Parties) -> None:
-    smallest = _limits(parties)["min_key_size"]
+    smallest = limits_of(parties)["min_key_size"]
     if smallest <= 8:  # noqa: PLR2004 (below a byte nothing is left to ask)
         raise NotApplicable(f"min_key_size is {smallest}")
     _refused(parties, size=8 * ((smallest - 1) // 8))
@@ -109,7 +107,7 @@ def number_that_is_none(parties: Parties) -> None:
 
 
 def size_not_a_multiple_of_8(parties: Parties) -> None:
-    limits = _limits(parties)
+    limits = limits_of(parties)
     n_bits = limits["key_size"] + (1 if limits["key_size"] < limits["max_key_size"] else -7)
     answer = parties.a.ask("POST", sae_path(parties.b, "enc_keys"), {"size": n_bits})
     if answer.status == OK:
@@ -122,6 +120,15 @@ def unknown_mandatory_extension(parties: Parties) -> None:
     _refused(parties, message=UNKNOWN_MANDATORY, extension_mandatory=EXTENSION)
 
 
+def unmeetable_extension(parties: Parties) -> None:
+    wanted = {"extension_mandatory": KEYS_OF_NOTHING}
+    answer = parties.a.ask("POST", sae_path(parties.b, "enc_keys"), wanted)
+    is_error(answer, BAD_REQUEST)
+    if answer.json()["message"] == UNKNOWN_MANDATORY:
+        raise NotApplicable("this KME knows no extension that is known here")
+    is_error(answer, BAD_REQUEST, message=NOT_MET)
+
+
 def unknown_optional_extension(parties: Parties) -> None:
     path = sae_path(parties.b, "enc_keys")
     answer = parties.a.ask("POST", path, {"extension_optional": EXTENSION})
@@ -131,7 +138,7 @@ def unknown_optional_extension(parties: Parties) -> None:
     are_keys(
         parties.a.new_keys(parties.b, extension_optional=EXTENSION),
         1,
-        _limits(parties)["key_size"],
+        limits_of(parties)["key_size"],
     )
 
 
@@ -154,35 +161,19 @@ def additional_slave(parties: Parties) -> None:
 
 
 def too_many_additional_slaves(parties: Parties) -> None:
-    limit = _limits(parties)["max_SAE_ID_count"]
+    limit = limits_of(parties)["max_SAE_ID_count"]
     names = [parties.c.sae_id, *(f"{NOBODY}-{i}" for i in range(limit))]
     _refused(parties, additional_slave_SAE_IDs=names)
 
 
-def more_than_is_stored(parties: Parties) -> None:
-    """Only where a single request can ask for more than there is: nothing is used up then."""
-    limits = _limits(parties)
-    most = limits["max_key_per_request"] * limits["max_key_size"]
-    if most <= 2 * limits["stored_key_count"] * limits["key_size"]:
-        raise NotApplicable("one request cannot ask for more than is stored")
-    wanted = {"number": limits["max_key_per_request"], "size": limits["max_key_size"]}
-    is_error(parties.a.ask("POST", sae_path(parties.b, "enc_keys"), wanted), UNAVAILABLE)
-
-
-def _limits(parties: Parties) -> dict[str, Any]:
-    fields = parties.a.status(parties.b)
-    has_items(fields, STATUS_NUMBERS, int)
-    return fields
-
-
 def _two_of_the_smallest(parties: Parties) -> tuple[int, int]:
-    limits = _limits(parties)
+    limits = limits_of(parties)
     return min(2, limits["max_key_per_request"]), limits["min_key_size"]
 
 
 def _default_key(parties: Parties, method: str, body: object) -> None:
     keys = parties.a.patiently(method, sae_path(parties.b, "enc_keys"), body)
-    are_keys(keys, 1, _limits(parties)["key_size"])
+    are_keys(keys, 1, limits_of(parties)["key_size"])
 
 
 def _refused(parties: Parties, message: str | None = None, **wanted: object) -> None:
@@ -194,7 +185,7 @@ def _refused(parties: Parties, message: str | None = None, **wanted: object) -> 
 
 
 def _needs_multicast(parties: Parties) -> None:
-    if not _limits(parties)["max_SAE_ID_count"]:
+    if not limits_of(parties)["max_SAE_ID_count"]:
         raise NotApplicable("max_SAE_ID_count is 0: no multicast")
 
 
@@ -215,6 +206,7 @@ CHECKS = [
     Check("6.2", "a number that is no integer is 400", number_that_is_none),
     Check("6.2", f"'{NOT_MULTIPLE_OF_8}'", size_not_a_multiple_of_8),
     Check("6.2", f"'{UNKNOWN_MANDATORY}'", unknown_mandatory_extension),
+    Check("6.2", f"'{NOT_MET}'", unmeetable_extension),
     Check("6.2", "an unknown optional extension is ignored", unknown_optional_extension),
     Check("5.3", "a body that is not JSON is 400", body_that_is_not_json),
     Check("5.3", "a key for an unknown SAE is an error", key_for_nobody),
@@ -222,5 +214,4 @@ CHECKS = [
     Check(
         "6.2", "more additional slaves than max_SAE_ID_count are 400", too_many_additional_slaves
     ),
-    Check("5.3", "more than is stored is 503", more_than_is_stored),
 ]

@@ -11,36 +11,36 @@ NOT_FOUND = "one or more keys specified are not found on KME"
 
 
 def slave_gets_the_same_key(parties: Parties) -> None:
-    given = _given(parties, 1)
-    _same(given, parties.b.keys_with_ids(parties.a, *given))
+    given = given_keys(parties, 1)
+    same_keys(given, parties.b.keys_with_ids(parties.a, *given))
 
 
 def other_direction(parties: Parties) -> None:
     given = secrets_by_id(parties.b.new_keys(parties.a, number=1))
-    _same(given, parties.a.keys_with_ids(parties.b, *given))
+    same_keys(given, parties.a.keys_with_ids(parties.b, *given))
 
 
 def one_key_id_by_get(parties: Parties) -> None:
-    [(key_id, secret)] = _given(parties, 1).items()
+    [(key_id, secret)] = given_keys(parties, 1).items()
     path = sae_path(parties.a, "dec_keys") + f"?key_ID={key_id}"
-    _same({key_id: secret}, parties.b.ask("GET", path))
+    same_keys({key_id: secret}, parties.b.ask("GET", path))
 
 
 def several_key_ids(parties: Parties) -> None:
-    given = _given(parties, 3)
-    _same(given, parties.b.keys_with_ids(parties.a, *reversed(given)))
+    given = given_keys(parties, 3)
+    same_keys(given, parties.b.keys_with_ids(parties.a, *reversed(given)))
 
 
 def extensions_of_key_ids(parties: Parties) -> None:
-    given = _given(parties, 1)
+    given = given_keys(parties, 1)
     [key_id] = given
     wanted = {"key_IDs": [{"key_ID": key_id, "key_ID_extension": {}}], "key_IDs_extension": {}}
-    _same(given, parties.b.ask("POST", sae_path(parties.a, "dec_keys"), wanted))
+    same_keys(given, parties.b.ask("POST", sae_path(parties.a, "dec_keys"), wanted))
 
 
 def once_per_slave(parties: Parties) -> None:
-    given = _given(parties, 1)
-    _same(given, parties.b.keys_with_ids(parties.a, *given))
+    given = given_keys(parties, 1)
+    same_keys(given, parties.b.keys_with_ids(parties.a, *given))
     is_error(parties.b.keys_with_ids(parties.a, *given), BAD_REQUEST, message=NOT_FOUND)
 
 
@@ -50,19 +50,19 @@ def unknown_key_id(parties: Parties) -> None:
 
 
 def one_unknown_of_several(parties: Parties) -> None:
-    given = _given(parties, 1)
+    given = given_keys(parties, 1)
     answer = parties.b.keys_with_ids(parties.a, *given, str(uuid4()))
     is_error(answer, BAD_REQUEST, message=NOT_FOUND)
 
 
 def key_of_another_sae(parties: Parties) -> None:
-    given = _given(parties, 1)
+    given = given_keys(parties, 1)
     is_error(parties.c.keys_with_ids(parties.a, *given), UNAUTHORISED)
-    _same(given, parties.b.keys_with_ids(parties.a, *given))
+    same_keys(given, parties.b.keys_with_ids(parties.a, *given))
 
 
 def some_key_of_another_sae(parties: Parties) -> None:
-    for_b = _given(parties, 1)
+    for_b = given_keys(parties, 1)
     for_c = secrets_by_id(parties.a.new_keys(parties.c, number=1))
     is_error(parties.c.keys_with_ids(parties.a, *for_c, *for_b), UNAUTHORISED)
 
@@ -84,14 +84,16 @@ def error_object(parties: Parties) -> None:
     is_error(parties.a.ask("POST", sae_path(parties.b, "enc_keys"), raw=b"["), BAD_REQUEST)
 
 
-def _given(parties: Parties, number: int) -> dict[str, bytes]:
+def given_keys(parties: Parties, number: int) -> dict[str, bytes]:
+    """Keys of A for B, one request each. Raises Failed."""
     keys: list[dict[str, Any]] = []
     for _ in range(number):
         keys += parties.a.new_keys(parties.b, number=1)
     return secrets_by_id(keys)
 
 
-def _same(given: dict[str, bytes], answer: Any) -> None:
+def same_keys(given: dict[str, bytes], answer: Any) -> None:
+    """Raises Failed unless ``answer`` delivers exactly the ``given`` keys."""
     if secrets_by_id(answer) != given:
         raise Failed("the slave's keys are not the master's")
 

@@ -24,7 +24,7 @@ def has_items(fields: dict[str, Any], names: Sequence[str], kind: type) -> None:
 
 
 def is_error(answer: Answer, *statuses: int, message: str | None = None) -> None:
-    """One of the ``statuses``; 400 and 503 with an Error object (clause 6.5).
+    """One of the ``statuses``; 400 and 503 with an Error object.
 
     ``message``: word for word.
     """
@@ -34,6 +34,11 @@ def is_error(answer: Answer, *statuses: int, message: str | None = None) -> None
         raise Failed(f"answered {answer.said()} instead of {said}")
     if answer.status == 401:  # noqa: PLR2004 (it has no body model)
         return
+    is_error_object(answer, message)
+
+
+def is_error_object(answer: Answer, message: str | None = None) -> None:
+    """The body of an answer (clause 6.5). ``message``: word for word."""
     fields = answer.json()
     if not isinstance(fields, dict) or not isinstance(fields.get("message"), str):
         raise Failed(f"{answer.status} without an Error object that has a text 'message'")

@@ -1,10 +1,19 @@
 """Clauses 5.2 and 6.1: get status."""
 
+from typing import Any
+
 from keyferry.conformance.caller import Failed, sae_path
 from keyferry.conformance.report import Check, Parties
 from keyferry.conformance.shapes import STATUS_NUMBERS, STATUS_TEXTS, has_items, is_error
 
 NOBODY = "keyferry-conformance-nobody"
+
+
+def limits_of(parties: Parties) -> dict[str, Any]:
+    """The status of A for B, with every number that the standard has. Raises Failed."""
+    fields = parties.a.status(parties.b)
+    has_items(fields, STATUS_NUMBERS, int)
+    return fields
 
 
 def status_items(parties: Parties) -> None:
@@ -31,8 +40,7 @@ def status_names_the_kmes(parties: Parties) -> None:
 
 
 def status_sizes_fit(parties: Parties) -> None:
-    fields = parties.a.status(parties.b)
-    has_items(fields, STATUS_NUMBERS, int)
+    fields = limits_of(parties)
     if not 0 < fields["min_key_size"] <= fields["key_size"] <= fields["max_key_size"]:
         raise Failed(
             f"min_key_size {fields['min_key_size']}, key_size {fields['key_size']},"
@@ -46,8 +54,7 @@ def status_sizes_fit(parties: Parties) -> None:
 
 
 def status_counts_fit(parties: Parties) -> None:
-    fields = parties.a.status(parties.b)
-    has_items(fields, STATUS_NUMBERS, int)
+    fields = limits_of(parties)
     if not 0 <= fields["stored_key_count"] <= fields["max_key_count"]:
         raise Failed(
             f"stored_key_count {fields['stored_key_count']}, max_key_count"

@@ -66,6 +66,18 @@ class Engine:
     timeout_s: float
     stopping: Callable[[], bool] = lambda: False
 
+    def run_until_rekeyed(self) -> None:
+        """As `run`; with its pads used up it stands still until told to stop, as a rekey does.
+
+        A process that ended would have to be started again to see that the link was rekeyed.
+        """
+        try:
+            self.run()
+        except AuthenticationPoolExhausted as error:
+            log.critical("%s: the link stands still, it needs a rekey", error)
+            while not self.stopping():
+                time.sleep(SLICE_S)
+
     def run(self) -> None:
         """Until told to stop. Raises AuthenticationPoolExhausted: the link then needs a rekey.
 
@@ -86,9 +98,13 @@ class Engine:
                 continue
             try:
                 self._talk(transport, failing)
-            except (ChannelError, AuthenticationFailed) as error:
+            except ChannelError as error:
                 log.warning("connection given up: %s", error)
                 reconnecting.take()
+            except AuthenticationFailed as error:
+                log.warning("connection given up: %s", error)
+                # Whoever forges costs pads with each try: A comes more and more slowly.
+                (failing if self.end.side is Side.A else reconnecting).take()
             finally:
                 transport.close()
 

@@ -14,7 +14,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from keyferry.jobs.leader import LeaderLock
 from keyferry.jobs.refreshing import Refreshing
-from keyferry.jobs.retrying import Backoff
+from keyferry.jobs.retrying import LONGEST_S, Backoff
 from keyferry.jobs.standing import Standing
 from qkd_core.errors import (
     AuditUnavailable,
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 STEP_S = 0.5
 EXPIRY_S = 10.0
+SHORTEST_LIMIT_S = 2.0  # of the waits of a policy that fails
 MOST_STEPS = 8  # in a row, before others have their turn
 PASSING = (
     AuditUnavailable,
@@ -92,6 +93,12 @@ class RefreshJob:
         self._due.clear()
 
 
+def pace_of(interval_s: float) -> Backoff:
+    """How long a policy that failed waits: never so long that it misses more than a due time."""
+    longest_s = max(SHORTEST_LIMIT_S, min(LONGEST_S, interval_s / 2))
+    return Backoff(time.monotonic, longest_s=longest_s)
+
+
 class Jobs:
     """Runs the jobs of one site while this process is the leader.
 
@@ -107,7 +114,10 @@ class Jobs:
         standing: Sequence[Standing] = (),
     ) -> None:
         self._standing = standing
-        self._jobs = [RefreshJob(refreshing, Backoff(time.monotonic)) for refreshing in refreshes]
+        self._jobs = [
+            RefreshJob(refreshing, pace_of(refreshing.policy.interval_s))
+            for refreshing in refreshes
+        ]
         self._allocations = allocations
         self._clock = clock
         self._lock = LeaderLock(lock_file)
@@ -153,8 +163,7 @@ class Jobs:
             scheduler.add_job(job.work, IntervalTrigger(seconds=STEP_S, timezone=UTC))
             if job.refreshing.initiates:
                 scheduler.add_job(job.make_due, self._schedule(job.refreshing.policy.interval_s))
-        scheduler.add_job(self.expire, IntervalTrigger(seconds=EXPIRY_S, timezone=UTC))
-        for each in self._standing:
+        for each in (Standing("expiry", self.expire, EXPIRY_S), *self._standing):
             scheduler.add_job(each.run, IntervalTrigger(seconds=each.interval_s, timezone=UTC))
         return scheduler
 

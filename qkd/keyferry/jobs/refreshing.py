@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from qkd_core.errors import KeyNotFound, PeerViolation, RefreshRefused, SinkRejected
-from qkd_core.keys.refresh import UNDECIDED, Step, needs_peer, next_step
+from qkd_core.keys.refresh import RELEASED, UNDECIDED, Step, is_burnt, needs_peer, next_step
 from qkd_core.ports import AllocationStore, Clock, KeySink, RefreshPeer, RefreshStore
 from qkd_core.types.ids import Generation, KeyId, Side
 from qkd_core.types.keys import Allocation, KeyRequest, RefreshRun, RefreshState
@@ -62,11 +62,13 @@ class Refreshing:
     def begin(self) -> None:
         """Draw a key for the next generation, unless a run is under way or blocked.
 
+        A blocked run whose key is burnt can never go on: the next generation supersedes it.
+
         Raises KeysExhausted, SinkUnavailable, SinkRejected; no key is drawn then.
         """
         name = self.policy.name
         newest = self._site.refreshes.newest(name)
-        if newest is not None and newest.state not in (RefreshState.DONE, RefreshState.ABORTED):
+        if newest is not None and not self._is_over(newest):
             level = logging.ERROR if newest.state is RefreshState.BLOCKED else logging.INFO
             log.log(level, "refresh %s: generation %d is %s", name, newest.generation, newest.state)
             return
@@ -99,6 +101,8 @@ class Refreshing:
         theirs = self._theirs(run) if needs_peer(run.state) else None
         step = next_step(run.state, theirs.state if theirs else None, initiates=self.initiates)
         match step:
+            case Step.WAIT if self._can_never_be_agreed(run, theirs):
+                self._block(run, f"published here, its key is burnt, and {reason_of(theirs)}")
             case Step.WAIT:
                 return False
             case Step.ABORT:
@@ -108,6 +112,19 @@ class Refreshing:
             case _:
                 self._effects[step](run)
         return True
+
+    def _is_over(self, run: RefreshRun) -> bool:
+        """Whether another run may begin after ``run``."""
+        if run.state in RELEASED:
+            return True
+        return run.state is RefreshState.BLOCKED and is_burnt(self._site.allocations, run.key_id)
+
+    def _can_never_be_agreed(self, run: RefreshRun, theirs: RefreshRun | None) -> bool:
+        """The other site does not publish, and it was both sites' key that was burnt."""
+        if run.state is not RefreshState.PUBLISHED or theirs is None:
+            return False
+        blocked = theirs.state is RefreshState.BLOCKED
+        return blocked and is_burnt(self._site.allocations, run.key_id)
 
     def _draw(self) -> Allocation:
         sae = self.policy.sae

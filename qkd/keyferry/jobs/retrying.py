@@ -15,8 +15,13 @@ class Backoff:
     The jitter keeps two sites that failed together from coming back together.
     """
 
-    def __init__(self, monotonic: Callable[[], float], fraction: Fraction | None = None) -> None:
-        self._monotonic = monotonic
+    def __init__(
+        self,
+        monotonic: Callable[[], float],
+        fraction: Fraction | None = None,
+        longest_s: float = LONGEST_S,
+    ) -> None:
+        self._monotonic, self._longest_s = monotonic, longest_s
         self._fraction = fraction or SystemRandom().random
         self._failures = 0
         self._not_before = float("-inf")
@@ -26,7 +31,7 @@ class Backoff:
 
     def failed(self) -> float:
         """Note a failure; returns the seconds to wait."""
-        longest: float = min(LONGEST_S, FIRST_S * 2.0 ** min(self._failures, 16))
+        longest: float = min(self._longest_s, FIRST_S * 2.0 ** min(self._failures, 16))
         delay_s = longest * (1 + self._fraction()) / 2
         self._failures += 1
         self._not_before = self._monotonic() + delay_s

@@ -10,11 +10,13 @@ from qkd_core.errors import (
     KeysExhausted,
     PeerUnavailable,
     QkdError,
+    RolledBack,
 )
 
 log = logging.getLogger(__name__)
 
-PASSING = (AuditUnavailable, CollectorUnavailable, KeysExhausted, PeerUnavailable)
+# Told once while they last. RolledBack ends with a restore only, and has its own alarm.
+PASSING = (AuditUnavailable, CollectorUnavailable, KeysExhausted, PeerUnavailable, RolledBack)
 
 
 @dataclass(slots=True)

@@ -1,5 +1,6 @@
 """What operators' orders need of the other site, in any process that can reach it."""
 
+import logging
 from threading import Lock
 
 from keyferry.agreement.telling import Telling
@@ -9,9 +10,11 @@ from keyferry.peer.session import PeerSession
 from keyferry.reconcile.hashing import Hashing
 from keyferry.reconcile.run import Reconciler, Report
 from keyferry.store.sqlite import Store
-from qkd_core.errors import PeerUnavailable, PeerViolation
+from qkd_core.errors import DeliveryError, PeerViolation, RolledBack
 from qkd_core.ports import Clock
 from qkd_core.types.ids import BlockId, Side
+
+log = logging.getLogger(__name__)
 
 
 class SiteErrands:
@@ -26,7 +29,11 @@ class SiteErrands:
         self._reconciler = Reconciler(side, store, self._peer, hashing)
 
     def tell(self) -> bool:
-        self._telling.work()
+        """What is refused, or may not be told by a site that is rolled back, waits."""
+        try:
+            self._telling.work()
+        except (PeerViolation, RolledBack) as error:
+            log.error("the peer is not told: %s", error)
         return not self._store.agreement.notices(1)
 
     def reconcile(self) -> Report:
@@ -37,6 +44,6 @@ class SiteErrands:
         nothing = BlockId(0)
         try:
             self._peer.look([], nothing, nothing)
-        except (PeerUnavailable, PeerViolation):
+        except DeliveryError:
             return False
         return True

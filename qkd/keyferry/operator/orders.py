@@ -11,6 +11,7 @@ from keyferry.operator.site_status import site_status
 from keyferry.operator.socket import Caller
 from keyferry.reconcile.run import Report
 from keyferry.store.connection import check_private
+from keyferry.store.preshared import is_installed
 from keyferry.store.sqlite import Store
 from qkd_core.errors import ConfigError, KeyNotFound
 from qkd_core.types.ids import KeyId
@@ -76,10 +77,10 @@ class Orders:
             text += f", and every data key and the root key of KME {self._site.kme_id}"
 
         def carry_out(reason: str) -> Mapping[str, Any]:
-            self._store.agreement.zeroise_link(reason)
             if what == "site":
-                self._store.destroy_data_keys(reason)
-                erase_file(self._site.root_key)
+                zeroise_site(self._store, self._site.root_key, self._errands.tell, reason)
+            else:
+                self._store.agreement.zeroise_link(reason)
             return {"zeroised": what}
 
         return self._twice(Order(text), request, caller, carry_out)
@@ -90,11 +91,15 @@ class Orders:
             f"erase what is stored of link {self._site.link.link_id}"
             f" and install the pre-shared secret in {file}"
         )
-        secret = read_secret(file)  # a file that cannot be used is told before anything is asked
+        read_secret(file)  # a file that cannot be used is told before anything is asked
+        if not self._site.root_key.exists():
+            raise ConfigError(
+                f"{self._site.root_key}: the root key is gone, as after zeroise --site:"
+                " this site starts again with an empty state directory"
+            )
 
         def carry_out(reason: str) -> Mapping[str, Any]:
-            self._store.witness.rekey(secret, reason)
-            erase_file(file)
+            rekey_from(self._store, file, reason)
             return {"rekeyed": self._site.link.link_id}
 
         return self._twice(order, request, caller, carry_out)
@@ -113,6 +118,32 @@ class Orders:
         asked_by = self._confirmations.confirm(order, str(code), caller)
         done = carry_out(f"ordered by {asked_by}, confirmed by {caller}")
         return {"done": order.text, **done, "peer_told": self._errands.tell()}
+
+
+def zeroise_site(store: Store, root_key: Path, tell: Callable[[], object], reason: str) -> None:
+    """The end of all key at this site. Each step may be repeated after a kill.
+
+    ``tell``: tries once to tell the peer. The root key goes last, since a store that cannot be
+    opened any more tells nobody; it wraps nothing by then.
+    """
+    store.agreement.zeroise_link(reason)
+    store.destroy_data_keys(reason)
+    try:
+        tell()
+    finally:
+        erase_file(root_key)
+
+
+def rekey_from(store: Store, file: Path, reason: str) -> None:
+    """Start empty with the secret in ``file``, and erase the file.
+
+    When the secret is installed already, as after a kill, only the file goes. Raises ConfigError.
+    """
+    secret = read_secret(file)
+    seal = store.database.seal
+    if not store.database.read(lambda connection: is_installed(connection, seal, secret)):
+        store.witness.rekey(secret, reason)
+    erase_file(file)
 
 
 def _text(request: Mapping[str, Any], name: str) -> str:

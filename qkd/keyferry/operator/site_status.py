@@ -1,10 +1,15 @@
 """What a site says of itself to its operator."""
 
+import math
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from keyferry.config.site import SiteSettings
 from keyferry.store.sqlite import Store
+from qkd_api.trust import Trust
+from qkd_core.errors import ConfigError
+from qkd_core.keys.forecast import time_to_empty_s
 
 
 def site_status(
@@ -13,6 +18,8 @@ def site_status(
     """One JSON object; no key bytes. Raises AuditUnavailable."""
     figures = store.figures()
     level = store.pool.level()
+    left_s = time_to_empty_s(level)
+    witness, audit = figures.witness, figures.audit
     oldest = figures.oldest_epoch
     stored = sum(figures.free_bytes.values())
     return {
@@ -26,6 +33,7 @@ def site_status(
         "free_bytes": figures.free_bytes,
         "drained_bytes_per_s": round(level.drained_bytes_per_s, 1),
         "filled_bytes_per_s": round(level.filled_bytes_per_s, 1),
+        "time_to_empty_s": round(left_s) if math.isfinite(left_s) else None,
         "store": {
             "stored_bytes": stored,
             "max_bytes": site.keeping.max_bytes,
@@ -46,5 +54,18 @@ def site_status(
         "oldest_epoch": (
             None if oldest is None else {"epoch": oldest.epoch, "created_at": oldest.created_at}
         ),
+        "witness": None if witness is None else asdict(witness),
+        "audit": None if audit is None else asdict(audit),
+        "orphaned_keys": figures.orphaned_keys,
+        "reconciled_at": figures.reconciled_at,
+        "days_left": days_left(site),
         "alarms": figures.alarms,
     }
+
+
+def days_left(site: SiteSettings) -> dict[str, float]:
+    """Of the site's certificates and revocation list; empty when one of them cannot be read."""
+    try:
+        return {name: round(days, 1) for name, days in Trust(site.tls).days_left().items()}
+    except ConfigError:
+        return {}

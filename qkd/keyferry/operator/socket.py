@@ -12,7 +12,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,7 +167,8 @@ def ask(folder: Path, request: Mapping[str, Any]) -> dict[str, Any] | None:
         except BlockingIOError as error:
             raise QkdError("the running site is busy with other operators") from error
         try:
-            connection.sendall(json.dumps(request).encode() + b"\n")
+            with suppress(BrokenPipeError):  # refused before it was read: the answer says why
+                connection.sendall(json.dumps(request).encode() + b"\n")
             answer = json.loads(read_line(connection, ANSWER_BYTES))
         except (OSError, ValueError) as error:
             raise QkdError(f"the running site did not answer: {error}") from error

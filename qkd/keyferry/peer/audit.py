@@ -1,8 +1,12 @@
 """The other site's audit, over the inter-KME API: the client half of `qkd_api.audit`."""
 
-from contextlib import closing
-from urllib.parse import quote
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from urllib.parse import quote, urlencode
 
+from keyferry.audit.completeness import Completeness
+from keyferry.audit.fetched import PeerLog
 from keyferry.audit.offline import opened
 from keyferry.audit.signing import known_peer_keys, own_keys
 from keyferry.audit.story import Entry, KnownSite, in_order, story
@@ -13,13 +17,15 @@ from qkd_api.audit import (
     REFUSED,
     answer_from_json,
     key_records_from_json,
+    log_page_from_json,
+    log_place_as_json,
     offer_as_json,
 )
 from qkd_core.errors import BadKeyRequest, ConfigError, PeerUnavailable, PeerViolation
-from qkd_core.types.audit import CheckpointAnswer, CheckpointOffer, KeyRecords
+from qkd_core.types.audit import CheckpointAnswer, CheckpointOffer, KeyRecords, LogPage, LogPlace
 from qkd_core.types.ids import KeyId
 
-STORY_TIMEOUT_S = 60.0  # the other site walks over its whole log
+TIMEOUT_S = 60.0  # for a story the other site walks over its whole log
 
 
 class HttpAuditPeer:
@@ -46,6 +52,16 @@ class HttpAuditPeer:
         except BadKeyRequest as error:
             raise PeerViolation(f"records of key {key_id}: {error}") from None
 
+    def log_page(self, place: LogPlace | None) -> LogPage:
+        query = "" if place is None else f"?{urlencode(log_place_as_json(place))}"
+        answer = self._session.call("GET", f"/peer/v1/audit/log{query}")
+        if not answer.ok:
+            raise PeerUnavailable(f"the audit log: the peer answered {answer.status}")
+        try:
+            return log_page_from_json(answer.fields)
+        except BadKeyRequest as error:
+            raise PeerViolation(f"the audit log: {error}") from None
+
 
 def story_over_api(site: SiteSettings, key_id: KeyId) -> list[Entry]:
     """A key's story out of this site's store and the answer of the other site's KME.
@@ -54,20 +70,44 @@ def story_over_api(site: SiteSettings, key_id: KeyId) -> list[Entry]:
     have countersigned. Raises ConfigError, PeerUnavailable, PeerViolation.
     """
     with opened(site.store) as connection:
-        pinned, own = known_peer_keys(connection), own_keys(connection)
+        known_key, own = _known_key(site, connection), own_keys(connection)
+    with asking(site) as audit:
+        told = audit.records_of(key_id)
+    peer = KnownSite(site.link.peer_kme, known_key, site.kme_id, own)
+    return in_order([*story(key_id, [site.store]), *peer.entries(told, key_id)])
+
+
+def completeness_over_api(site: SiteSettings) -> Completeness:
+    """Compare this site's store with the log that the other site's KME shows, once it verifies.
+
+    Raises ConfigError, PeerUnavailable, PeerViolation.
+    """
+    with opened(site.store) as connection:
+        known_key = _known_key(site, connection)
+    with asking(site) as audit:
+        return PeerLog(site.link.peer_kme, known_key, audit.log_page).completeness(site.store)
+
+
+def _known_key(site: SiteSettings, connection: sqlite3.Connection) -> str:
+    """The other site's signing key: named in the site file, or pinned. Raises ConfigError."""
+    pinned = known_peer_keys(connection)
     known_key = site.audit.peer_key or (pinned[-1].public_key if pinned else None)
     if known_key is None:
         raise ConfigError(f"the signing key of {site.link.peer_kme} is not known here yet")
+    return known_key
+
+
+@contextmanager
+def asking(site: SiteSettings) -> Iterator[HttpAuditPeer]:
+    """The other site's KME, asked with this site's certificate. Raises ConfigError."""
     session = PeerSession(
         site.link.peer_url,
         cert=site.tls.cert,
         key=site.tls.key,
         ca=site.tls.ca,
         crl=site.tls.crl,
-        timeout_s=STORY_TIMEOUT_S,
+        timeout_s=TIMEOUT_S,
         peer_kme=site.link.peer_kme,
     )
     with closing(session):
-        told = HttpAuditPeer(session).records_of(key_id)
-    peer = KnownSite(site.link.peer_kme, known_key, site.kme_id, own)
-    return in_order([*story(key_id, [site.store]), *peer.entries(told, key_id)])
+        yield HttpAuditPeer(session)

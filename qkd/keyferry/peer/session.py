@@ -19,12 +19,20 @@ from urllib3 import HTTPSConnectionPool
 from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import SSLError
 
+from keyferry.peer.silence import Silence
 from qkd_api.arguments import objects, parse_json, text
 from qkd_api.identity import kme_uri
 from qkd_api.trust import LiveContext, TlsFiles, Trust
 from qkd_api.wire import allocation_as_json, allocation_from_json
 from qkd_api.witness import MARKS, Rider, header_of, marks_from_header, rides
-from qkd_core.errors import BadKeyRequest, ConfigError, KeyNotFound, PeerUnavailable, PeerViolation
+from qkd_core.errors import (
+    BadKeyRequest,
+    ConfigError,
+    KeyNotFound,
+    PeerSilent,
+    PeerUnavailable,
+    PeerViolation,
+)
 from qkd_core.types.ids import KeyId, KmeId
 from qkd_core.types.keys import Allocation
 from qkd_core.types.witness import Marks
@@ -78,6 +86,7 @@ class PeerSession:
         self._session.mount("https://", NamedPeerAdapter(self._mounted, peer_kme))
         self._mounting = Lock()
         self._rider: Rider | None = None
+        self._silence = Silence(peer_kme)
 
     def ride(self, rider: Rider) -> None:
         """From now on this site's marks go with every request, and the peer's are kept."""
@@ -86,14 +95,16 @@ class PeerSession:
     def call(self, method: str, path: str, body: object = None) -> PeerAnswer:
         """Send one request that is safe to send twice. Raises PeerUnavailable, PeerViolation.
 
-        Raises also RolledBack, once marks ride with the requests.
+        Raises PeerSilent at once while the peer keeps other calls waiting; RolledBack, once marks
+        ride with the requests.
         """
         rider = self._rider if rides(path) else None
         marks = {MARKS: header_of(rider.outgoing())} if rider is not None else {}
-        try:
-            answer = self._sent(method, path, body, marks)
-        except requests.RequestException as error:
-            raise PeerUnavailable(f"KME {self._peer} did not answer: {_cause(error)}") from error
+        with self._silence.broken():
+            try:
+                answer = self._sent(method, path, body, marks)
+            except requests.RequestException as error:
+                raise PeerSilent(f"KME {self._peer} did not answer: {_cause(error)}") from error
         if rider is not None and MARKS in answer.headers:
             rider.incoming(told_marks(answer.headers[MARKS]))
         if answer.status_code in NOT_LET_IN or answer.status_code >= SERVER_SIDE:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from keyferry.private_files import write_private
+from keyferry.private_files import private_folder, write_private
 from qkd_core.errors import ConfigError
 
 AUTHORITY_DAYS = 3650
@@ -92,11 +92,12 @@ class Authority:
         if files.exists():
             raise ConfigError(f"{directory} already holds a certificate authority")
         key = ec.generate_private_key(ec.SECP256R1())
-        start = datetime.now(UTC) - BACKDATED
+        now = datetime.now(UTC)
+        end = now + timedelta(days=AUTHORITY_DAYS)
         subject = _name(name)
         identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         cert = (
-            _builder(subject, subject, key.public_key(), start, timedelta(days=AUTHORITY_DAYS))
+            _builder(subject, subject, key.public_key(), now, end)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(signs_certificates=True), critical=True)
             .add_extension(identifier, critical=False)
@@ -141,8 +142,8 @@ class Authority:
     ) -> Credential:
         """A new key and certificate in ``directory``; they replace an earlier pair of that name.
 
-        ``days`` counts from five minutes ago and ends with the authority's own. Raises ConfigError
-        for a name that does not fit, or a certificate without a purpose.
+        It is good for ``days`` from now, but not longer than the authority's own. Raises
+        ConfigError for a name that does not fit, or a certificate without a purpose.
         """
         subject = Subject(common_name, uri, dns_names, ip_addresses, server, client)
         if not subject.purposes():
@@ -178,12 +179,12 @@ class Authority:
     def _signed(
         self, subject: Subject, key: ec.EllipticCurvePublicKey, lifetime: timedelta
     ) -> x509.Certificate:
-        start = datetime.now(UTC) - BACKDATED
-        lifetime = min(lifetime, self._cert.not_valid_after_utc - start)
+        now = datetime.now(UTC)
+        end = min(now + lifetime, self._cert.not_valid_after_utc)
         issuer = self._cert.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         identifier = x509.SubjectKeyIdentifier.from_public_key(key)
         builder = (
-            _builder(_name(subject.common_name), self._cert.subject, key, start, lifetime)
+            _builder(_name(subject.common_name), self._cert.subject, key, now, end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(subject.purposes()), critical=False)
@@ -211,8 +212,8 @@ def _builder(
     subject: x509.Name,
     issuer: x509.Name,
     key: ec.EllipticCurvePublicKey,
-    start: datetime,
-    lifetime: timedelta,
+    now: datetime,
+    end: datetime,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -220,8 +221,8 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(start + lifetime)
+        .not_valid_before(now - BACKDATED)
+        .not_valid_after(end)
     )
 
 
@@ -245,7 +246,7 @@ def _issued_under(identifier: x509.SubjectKeyIdentifier) -> x509.AuthorityKeyIde
 
 def _write(files: Credential, cert: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
     """The key first: a certificate that is there has its key."""
-    files.key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(files.key.parent)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     write_private(files.key, pem)
     write_private(files.cert, cert.public_bytes(Encoding.PEM), 0o644)

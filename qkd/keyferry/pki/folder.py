@@ -22,7 +22,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from keyferry.pki.authority import CRL_DAYS, LEAF_DAYS, Authority, Credential
-from keyferry.private_files import write_private
+from keyferry.private_files import private_folder, write_private, written_at
 from qkd_api.identity import KME_URN, SAE_URN, kme_uri, sae_uri
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import KmeId, SaeId
@@ -88,7 +88,7 @@ class PkiFolder:
     def init(cls, root: Path, name: str, crl_days: float = CRL_DAYS) -> "PkiFolder":
         """A new authority with an empty revocation list. Raises ConfigError."""
         made = cls(root, Authority.create(root, name))
-        (root / "issued").mkdir(mode=0o700)
+        private_folder(root / "issued")
         made._write_crl({}, 1, crl_days)
         return made
 
@@ -226,7 +226,9 @@ class PkiFolder:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = self.root / "lock"
+        with written_at(lock):
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

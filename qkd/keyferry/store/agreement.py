@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Sequence
 
-from keyferry.store.block_rows import destroy_block
 from keyferry.store.ceding import cede, gain
 from keyferry.store.claims import take_over
 from keyferry.store.database import Database
@@ -11,10 +10,12 @@ from keyferry.store.losses import (
     burn_key,
     burn_known,
     destroy_at_both,
+    destroy_told,
     orphan_block,
     zeroise_here,
 )
 from keyferry.store.notice_rows import notice_from, tell_peer
+from keyferry.store.suspicions import note_repeat
 from keyferry.store.transaction import Transaction
 from qkd_core.errors import KeyNotFound, PeerViolation
 from qkd_core.types.agreement import (
@@ -41,7 +42,7 @@ class SqliteAgreement:
         return self._db.write(lambda tx: burn_key(tx, self._site, key_id, reason))
 
     def destroy_block(self, block_id: BlockId, reason: str) -> None:
-        self._db.write(lambda tx: destroy_at_both(tx, block_id, reason))
+        self._db.write(lambda tx: destroy_at_both(tx, self._site, block_id, reason))
 
     def orphan_block(self, block_id: BlockId, at_peer: BlockState) -> tuple[KeyId, ...]:
         return self._db.write(lambda tx: orphan_block(tx, self._site, block_id, at_peer))
@@ -74,6 +75,8 @@ class SqliteAgreement:
             if tx.write("DELETE FROM notices WHERE notice_id = ?", notice.notice_id):
                 tx.alarm("notice_refused")
                 tx.audit("notice_refused", notice_id=notice.notice_id, detail=why)
+                if isinstance(notice.deed, Cession):  # nobody's: the peer has burnt the block
+                    destroy_told(tx, self._site, notice.deed.part.block_id, "cession refused")
 
         self._db.write(transition)
 
@@ -83,12 +86,16 @@ class SqliteAgreement:
             raise violation
 
     def _heed(self, tx: Transaction, notice: Notice) -> PeerViolation | None:
-        """A violation is returned, not raised: what it burns is to be committed."""
+        """A violation is returned, not raised: what it burns is to be committed.
+
+        A copy of a notice that was refused is refused alike, without a second effect.
+        """
         known = tx.connection.execute(
-            "SELECT 1 FROM heeded WHERE notice_id = ?", (notice.notice_id,)
+            "SELECT refused FROM heeded WHERE notice_id = ?", (notice.notice_id,)
         ).fetchone()
         if known:
-            return None
+            note_repeat(tx, "notice_repeated", notice_id=notice.notice_id)
+            return None if known[0] is None else PeerViolation(known[0])
         match notice.deed:
             case Cession() as cession:
                 violation = gain(tx, self._site, cession)
@@ -96,12 +103,12 @@ class SqliteAgreement:
                 violation = self._burn(tx, burnt)
             case DestroyedBlock(block_id, reason):
                 violation = None
-                destroy_block(tx, block_id, f"the peer: {reason}")
+                destroy_told(tx, self._site, block_id, f"the peer: {reason}")
             case ZeroisedLink(newest, reason):
                 violation = None
                 zeroise_here(tx, newest, f"the peer: {reason}")
-        if violation is None:
-            tx.write("INSERT INTO heeded VALUES (?)", notice.notice_id)
+        why = None if violation is None else str(violation)
+        tx.write("INSERT INTO heeded VALUES (?, ?)", notice.notice_id, why)
         return violation
 
     def _burn(self, tx: Transaction, burnt: BurntKey) -> PeerViolation | None:

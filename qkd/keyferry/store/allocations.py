@@ -8,7 +8,8 @@ from keyferry.store.claims import take_over
 from keyferry.store.cutting import Order, cut_keys
 from keyferry.store.database import Database
 from keyferry.store.epochs import retire_old_epochs
-from keyferry.store.handing_out import Call, KeysParked, serve
+from keyferry.store.gate import OPENINGS, KeysParked, RunUsedUp
+from keyferry.store.handing_out import Call, serve
 from keyferry.store.key_rows import (
     allocation_from,
     allocation_of,
@@ -17,8 +18,9 @@ from keyferry.store.key_rows import (
     keep_secret,
     move_key,
 )
-from keyferry.store.runs import RunUsedUp
+from keyferry.store.suspicions import note_repeat
 from keyferry.store.transaction import Transaction
+from qkd_core.errors import PeerViolation
 from qkd_core.keys.allocation import check_request
 from qkd_core.keys.lifecycle import KeyState
 from qkd_core.types.ids import KeyId, SaeId
@@ -26,7 +28,6 @@ from qkd_core.types.keys import Allocation, DeliveredKey, KeyRequest
 
 T = TypeVar("T")
 EXPIRED_AT_ONCE = 500  # keys that one transaction burns
-OPENINGS = 3  # of runs for one request
 RESEALED_IN_TURN = 80  # transactions that move rows out of old epochs
 
 
@@ -58,7 +59,7 @@ class SqliteAllocations:
 
     def accept(self, allocation: Allocation) -> None:
         self._db.gate.check()
-        violation = self._db.write(lambda tx: take_over(tx, self._site, allocation))
+        violation = self._db.write(lambda tx: self._accept(tx, allocation))
         if violation is not None:
             raise violation
 
@@ -115,13 +116,21 @@ class SqliteAllocations:
 
         self._db.write(transition)
 
+    def _accept(self, tx: Transaction, allocation: Allocation) -> PeerViolation | None:
+        """A repetition is counted: the answer to the first time was lost, or somebody replays."""
+        known = allocation_of(tx.connection, self._site.link_id, allocation.key_id)
+        if known == allocation:
+            note_repeat(tx, "allocation_repeated", key_id=allocation.key_id)
+            return None
+        return take_over(tx, self._site, allocation)
+
     def _within_runs(self, act: Callable[[], T]) -> T:
         """Cut keys; when what is open is used up, have the peer open more. Raises RunUsedUp."""
         self._db.gate.check()
         for _ in range(OPENINGS):
             try:
                 return act()
-            except RunUsedUp as used_up:  # others may take what is opened for this one
+            except RunUsedUp as used_up:
                 self._db.gate.more_bytes(used_up.n_bytes)
         return act()
 

@@ -1,24 +1,29 @@
 """Giving free ranges to the peer, and taking over what it gave.
 
 The giver records its loss and the notice in one transaction; the peer owns the range when it heeds
-the notice, and not before. Source: `architecture.md`, section 3 (directional halves).
+the notice, and not before. No cession stays open: the notice is told until it is heeded, and what
+the new owner may not use it burns at both sites. Source: `architecture.md`, section 3 (directional
+halves).
 """
 
 import sqlite3
 from collections.abc import Iterator
 from itertools import chain, islice
 
-from keyferry.store.block_rows import destroy_block, layout_of, make_pending_available, state_of
+from keyferry.store.block_rows import layout_of, make_pending_available, state_of
 from keyferry.store.cession_rows import (
+    advance_gained,
     cessions_of,
     insert_gained,
     insert_given,
 )
 from keyferry.store.key_rows import taken_by
+from keyferry.store.losses import burn_range, destroy_at_both
 from keyferry.store.notice_rows import tell_peer
 from keyferry.store.schema import SiteRow
+from keyferry.store.suspicions import suspect
 from keyferry.store.transaction import Transaction
-from qkd_core.errors import PeerViolation
+from qkd_core.errors import PeerViolation, StoreDamaged
 from qkd_core.keys.allocation import described
 from qkd_core.keys.ceding import owner_of, tails
 from qkd_core.types.agreement import Cession
@@ -57,8 +62,8 @@ def cede(tx: Transaction, site: SiteRow, n_bytes: int) -> tuple[Cession, ...]:
 def gain(tx: Transaction, site: SiteRow, cession: Cession) -> PeerViolation | None:
     """Own what the peer ceded; nothing when its block is gone here.
 
-    A violation is returned, and the block is burnt: the peer gave what was not its own, or what
-    a key had. What the peer may have cut keys from by itself is refused, and nobody's from then on.
+    A violation is returned, and the block is burnt at both sites: the peer gave what was not its
+    own, or what a key had. What the peer may have cut keys from by itself is burnt at both sites.
     """
     part = cession.part
     state = state_of(tx.connection, part.block_id)
@@ -67,14 +72,9 @@ def gain(tx: Transaction, site: SiteRow, cession: Cession) -> PeerViolation | No
     try:
         _check(tx.connection, site, cession)
     except PeerViolation as violation:
-        tx.alarm("peer_violation")
-        tx.audit("peer_violation", ranges=described([part]), detail=str(violation))
-        destroy_block(tx, part.block_id, "peer violation")
+        suspect(tx, "peer_violation", ranges=described([part]), detail=str(violation))
+        destroy_at_both(tx, site, part.block_id, "peer violation")
         return violation
-    if _is_open_to_peer(tx.connection, part):
-        # It may have cut keys there before its store was put back: then they are not told here.
-        tx.audit("cession_refused", ranges=described([part]))
-        return PeerViolation(f"{described([part])[0]} is open to the peer: it is not taken over")
     make_pending_available(tx, part.block_id, cause="cession of the peer")
     tx.write(
         "UPDATE blocks SET peer_free = peer_free - ? WHERE block_id = ?",
@@ -82,7 +82,26 @@ def gain(tx: Transaction, site: SiteRow, cession: Cession) -> PeerViolation | No
     )
     insert_gained(tx, cession)
     tx.audit("range_gained", ranges=described([part]))
+    _burn_what_was_open(tx, site, part)
     return None
+
+
+def _burn_what_was_open(tx: Transaction, site: SiteRow, part: KeyRange) -> None:
+    """The peer may have cut keys there before its store was put back: then they are not told here.
+
+    It draws upwards, so all up to the last byte that was ever open to it goes.
+    """
+    row = tx.connection.execute(
+        "SELECT max(stop) FROM witness_runs WHERE block_id = ? AND start < ? AND stop > ?",
+        (part.block_id, part.stop, part.start),
+    ).fetchone()
+    if row[0] is None:
+        return
+    burnt = KeyRange(part.block_id, part.start, min(row[0], part.stop))
+    provenance = advance_gained(tx, burnt)
+    if provenance is None:
+        raise StoreDamaged(f"{described([burnt])[0]} was gained and is not free")
+    burn_range(tx, site, burnt, provenance, "perhaps used by the peer before it was ceded")
 
 
 def _check(connection: sqlite3.Connection, site: SiteRow, cession: Cession) -> None:
@@ -96,14 +115,6 @@ def _check(connection: sqlite3.Connection, site: SiteRow, cession: Cession) -> N
     taken = taken_by(connection, part)
     if taken is not None:
         raise PeerViolation(f"{described([part])[0]} is ceded by the peer, key {taken} had of it")
-
-
-def _is_open_to_peer(connection: sqlite3.Connection, part: KeyRange) -> bool:
-    row = connection.execute(
-        "SELECT 1 FROM witness_runs WHERE block_id = ? AND start < ? AND stop > ?",
-        (part.block_id, part.stop, part.start),
-    ).fetchone()
-    return row is not None
 
 
 def _free_runs(connection: sqlite3.Connection) -> Iterator[KeyRange]:

@@ -9,7 +9,9 @@ from keyferry.store.block_rows import destroy_block, layout_of, make_pending_ava
 from keyferry.store.cession_rows import cessions_by_block
 from keyferry.store.chunks import cut_out
 from keyferry.store.key_rows import allocation_of, audit_key, insert_keys, keep_secret, taken_by
+from keyferry.store.losses import destroy_at_both
 from keyferry.store.schema import SiteRow
+from keyferry.store.suspicions import suspect
 from keyferry.store.transaction import Transaction
 from qkd_core.errors import KeyNotFound, PeerViolation
 from qkd_core.keys.allocation import check_claim_form, check_claim_place, weakest
@@ -32,7 +34,7 @@ def take_over(tx: Transaction, site: SiteRow, allocation: Allocation) -> PeerVio
             raise PeerViolation(f"key {allocation.key_id} is known here, and not like this")
         _check(tx.connection, site, allocation)
     except PeerViolation as violation:
-        _burn(tx, allocation, violation)
+        _burn(tx, site, allocation, violation)
         return violation
     for block_id in _blocks(allocation):
         make_pending_available(tx, block_id, cause="allocation of the peer")
@@ -78,11 +80,13 @@ def _record(tx: Transaction, allocation: Allocation) -> None:
     audit_key(tx, "key_accepted", allocation)
 
 
-def _burn(tx: Transaction, allocation: Allocation, violation: PeerViolation) -> None:
-    tx.alarm("peer_violation")
-    tx.audit("peer_violation", key_id=allocation.key_id, detail=str(violation))
+def _burn(tx: Transaction, site: SiteRow, allocation: Allocation, violation: PeerViolation) -> None:
+    suspect(tx, "peer_violation", key_id=allocation.key_id, detail=str(violation))
     for block_id in _blocks(allocation):
-        destroy_block(tx, block_id, "peer violation")
+        if state_of(tx.connection, block_id) is BlockState.AVAILABLE:
+            destroy_at_both(tx, site, block_id, "peer violation")
+        else:
+            destroy_block(tx, block_id, "peer violation")
 
 
 def _blocks(allocation: Allocation) -> list[BlockId]:

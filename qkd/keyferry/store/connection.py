@@ -48,10 +48,16 @@ def check_private(place: Path) -> None:
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection without implicit transactions, usable from any thread, by one at a time.
 
-    Raises AuditUnavailable when the file does not open, ConfigError when a setting does not hold.
+    Raises AuditUnavailable when the file is not there or does not open, ConfigError when a setting
+    does not hold.
     """
     try:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=rw",  # never a file that `prepare_file` did not make
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+        )
         for name, value in REQUIRED.items():
             _set(connection, name, value)
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")

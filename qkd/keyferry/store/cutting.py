@@ -13,9 +13,10 @@ from uuid import UUID
 from keyferry.store.blocks import own_free_bytes
 from keyferry.store.cession_rows import advance_gained, gained_runs
 from keyferry.store.chunks import cut_out
+from keyferry.store.gate import RunUsedUp
 from keyferry.store.key_rows import insert_keys, taken_by
 from keyferry.store.pool_level import note_drawn, pool_level
-from keyferry.store.runs import RunUsedUp, open_ranges
+from keyferry.store.runs import open_ranges
 from keyferry.store.schema import SiteRow
 from keyferry.store.transaction import Transaction
 from keyferry.store.witness_rows import require_open

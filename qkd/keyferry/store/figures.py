@@ -50,6 +50,7 @@ def site_figures(connection: sqlite3.Connection, side: Side, writable: bool) -> 
             if name.startswith(ALARM)
         },
         oldest_epoch=oldest_epoch(connection),
+        reconciled_at=None if (at := tally.get("reconciled_at")) is None else int(at),
         audit=_audit_figures(connection, writable),
         witness=_witness_figures(connection, tally),
     )

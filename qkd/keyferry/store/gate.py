@@ -1,11 +1,36 @@
-"""Whether this process may deliver, consume and tag, and how it asks for more than is open."""
+"""Whether this process may deliver, consume and tag, and how it asks for more than is open.
+
+A store raises `RunUsedUp`, `PadsClosed`, `KeysParked` to itself, asks its gate, and tries again.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from qkd_core.errors import DeliveryError, PeerUnavailable
+from qkd_core.errors import ChannelError, DeliveryError, PeerUnavailable
 from qkd_core.types.authentication import Lane
 from qkd_core.types.ids import KeyId
+
+OPENINGS = 3  # of runs for one request: others may take what is opened for this one
+
+
+class RunUsedUp(PeerUnavailable):
+    """Bytes are free, and the peer has not acknowledged that ``n_bytes`` of them may be cut."""
+
+    def __init__(self, n_bytes: int) -> None:
+        super().__init__(f"{n_bytes} bytes are free and not opened by the peer's KME yet")
+        self.n_bytes = n_bytes
+
+
+class PadsClosed(ChannelError):
+    """There are pads, and the peer has not acknowledged that they may be used."""
+
+
+class KeysParked(PeerUnavailable):
+    """The keys were not fetched for a while: the peer must know before they are consumed."""
+
+    def __init__(self, key_ids: Sequence[KeyId]) -> None:
+        super().__init__(f"{len(key_ids)} keys wait for the peer's KME to release them")
+        self.key_ids = key_ids
 
 
 class Gate(Protocol):

@@ -4,21 +4,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from keyferry.store.gate import KeysParked
 from keyferry.store.key_rows import held_key, move_key
 from keyferry.store.transaction import Transaction
 from keyferry.store.witness_rows import require_open
-from qkd_core.errors import KeyNotFound, NotAuthorised, PeerUnavailable
+from qkd_core.errors import KeyNotFound, NotAuthorised
 from qkd_core.keys.lifecycle import CONSUMED, EXPIRED, UNKNOWN, KeyState, reason_gone
 from qkd_core.types.ids import KeyId, SaeId
 from qkd_core.types.keys import DeliveredKey
-
-
-class KeysParked(PeerUnavailable):
-    """The keys were not fetched for a while: the peer must know before they are consumed."""
-
-    def __init__(self, key_ids: Sequence[KeyId]) -> None:
-        super().__init__(f"{len(key_ids)} keys wait for the peer's KME to release them")
-        self.key_ids = key_ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from keyferry.store.transaction import Transaction
+from qkd_core.errors import StoreDamaged
 from qkd_core.types.agreement import (
     BurntKey,
     Cession,
@@ -49,8 +50,10 @@ def _deed(kind: str, fields: Mapping[str, Any]) -> Deed:
             return BurntKey(_allocation(fields["allocation"]), fields["reason"])
         case "destroyed_block":
             return DestroyedBlock(BlockId(fields["block_id"]), fields["reason"])
-        case _:
+        case "zeroised_link":
             return ZeroisedLink(BlockId(fields["newest"]), fields["reason"])
+        case _:
+            raise StoreDamaged(f"a notice of the kind {kind!r} is stored, which nobody writes")
 
 
 def _allocation(fields: Mapping[str, Any]) -> Allocation:

@@ -31,13 +31,11 @@ def add_segment(tx: Transaction, data: SegmentBytes) -> None:
         " VALUES (?, ?, ?, ?, ?, ?)",
         *(*place, data.n_pads, epoch, sealed),
     )
-    for run, start in enumerate(range(0, len(data.pads), RUN_BYTES)):
-        epoch, sealed = tx.close(data.pads[start : start + RUN_BYTES], "pads", *place, run)
-        tx.write(
-            "INSERT INTO pad_runs (sender, lane, segment, run, epoch, sealed)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            *(*place, run, epoch, sealed),
-        )
+    rows = [
+        (*place, run, *tx.close(data.pads[start : start + RUN_BYTES], "pads", *place, run))
+        for run, start in enumerate(range(0, len(data.pads), RUN_BYTES))
+    ]
+    tx.insert("pad_runs (sender, lane, segment, run, epoch, sealed)", rows)
 
 
 def drop_segments(tx: Transaction, block_id: BlockId) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from keyferry.store.block_rows import make_pending_available
 from keyferry.store.database import Database
+from keyferry.store.gate import PadsClosed
 from keyferry.store.pad_rows import (
     burn_pad,
     forget_spent,
@@ -22,6 +23,7 @@ from keyferry.store.pad_rows import (
 )
 from keyferry.store.preshared import install
 from keyferry.store.segments import PAD_RUN
+from keyferry.store.suspicions import suspect
 from keyferry.store.transaction import Transaction
 from keyferry.store.witness_rows import require_open
 from qkd_core.errors import (
@@ -52,8 +54,12 @@ class Wanted:
         return 1 if self.proved or self.lane is Lane.RESERVE else PAD_RUN
 
 
-class PadsClosed(ChannelError):
-    """There are pads, and the peer has not acknowledged that they may be used."""
+class RefusedPad(AuthenticationFailed):
+    """A tag that is not looked at; ``action``: what that is called in the audit."""
+
+    def __init__(self, message: str, action: str) -> None:
+        super().__init__(message)
+        self.action = action
 
 
 @dataclass(slots=True)
@@ -70,6 +76,7 @@ class SqlitePads:
         self._side = database.site.side
         self._lock = threading.Lock()
         self._waiting: dict[tuple[Lane, BlockId], WaitingRun] = {}
+        self._incarnation: str | None = None  # that ``_waiting`` is of
 
     def install_preshared(self, secret: bytes) -> None:
         self._db.write(lambda tx: install(tx, secret))
@@ -106,7 +113,12 @@ class SqlitePads:
             self._check(connection, name)
             return read_pad(connection, self._db.seal, name)
 
-        return self._db.read(question)
+        try:
+            return self._db.read(question)
+        except RefusedPad as refused:
+            action = refused.action
+            self._db.write(lambda tx: suspect(tx, action, **_named(name)))
+            raise
 
     def advance(self, name: PadName) -> None:
         def transition(tx: Transaction) -> None:
@@ -121,7 +133,7 @@ class SqlitePads:
     def burn(self, name: PadName) -> None:
         def transition(tx: Transaction) -> None:
             if burn_pad(tx, name):
-                tx.audit("tag_failed", **_named(name))
+                suspect(tx, "tag_failed", **_named(name))
 
         self._db.write(transition)
 
@@ -130,12 +142,24 @@ class SqlitePads:
 
     def _taken(self, wanted: Wanted) -> Pad:
         """Raises PadsClosed, AuthenticationPoolExhausted."""
-        segment = self._db.read(lambda connection: self._choose(connection, wanted)[0])
+
+        def question(connection: sqlite3.Connection) -> BlockId:
+            self._forget_earlier(connection)
+            return self._choose(connection, wanted)[0]
+
+        segment = self._db.read(question)
         if (wanted.lane, segment) not in self._waiting:
             segment, run = self._db.write(lambda tx: self._mark_run(tx, wanted))
             if run is not None:
                 self._waiting[wanted.lane, segment] = run
         return self._next_waiting(wanted.lane, segment)
+
+    def _forget_earlier(self, connection: sqlite3.Connection) -> None:
+        """Another process may have rekeyed the link: what waits here is of the old secret then."""
+        (incarnation,) = connection.execute("SELECT incarnation FROM witness").fetchone()
+        if incarnation != self._incarnation:
+            self._waiting.clear()
+            self._incarnation = incarnation
 
     def _choose(self, connection: sqlite3.Connection, wanted: Wanted) -> tuple[BlockId, int, int]:
         """Segment, first unmarked pad and past-last usable pad.
@@ -172,6 +196,7 @@ class SqlitePads:
         """Durably mark the next run used; None when pads of the chosen segment wait already."""
         if tx.witnessed:
             require_open(tx.connection)
+        self._forget_earlier(tx.connection)
         segment, first, limit = self._choose(tx.connection, wanted)
         if (wanted.lane, segment) in self._waiting:
             return segment, None
@@ -205,14 +230,18 @@ class SqlitePads:
             "SELECT next, n_pads FROM segments WHERE sender = ? AND lane = ? AND segment = ?",
             place_of(name),
         ).fetchone()
-        if name.sender is self._side or row is None:
-            raise AuthenticationFailed(f"there is no {name} to verify with")
+        if name.sender is self._side:
+            raise RefusedPad(f"{name} is a pad of this site", "tag_reflected")
+        if row is None:
+            raise RefusedPad(f"there is no {name} to verify with", "tag_unknown")
         burnt = connection.execute(
             "SELECT 1 FROM burnt_pads WHERE sender = ? AND lane = ? AND segment = ? AND pad = ?",
             (*place_of(name), name.index),
         ).fetchone()
-        if burnt or not row[0] <= name.index < row[1]:
-            raise AuthenticationFailed(f"{name} is used, burnt or beyond its segment")
+        if burnt or name.index < row[0]:
+            raise RefusedPad(f"{name} is used or burnt", "tag_replayed")
+        if name.index >= row[1]:
+            raise RefusedPad(f"{name} is beyond its segment", "tag_unknown")
         return int(row[0])
 
 

@@ -4,15 +4,25 @@ A secret's pads serve once, so a secret is never installed a second time: not af
 another one, nor after the link was zeroised.
 """
 
+import sqlite3
 from hashlib import sha256
 from hmac import compare_digest
 
 from keyferry.store.pad_rows import add_segment
+from keyferry.store.sealing import Seal
 from keyferry.store.segments import cut_preshared
 from keyferry.store.transaction import Transaction
 from qkd_core.errors import ConfigError
 
 PLACE = "pre-shared"
+
+
+def is_installed(connection: sqlite3.Connection, seal: Seal, secret: bytes) -> bool:
+    """Whether the link's segment 0 was made of this very secret."""
+    known = connection.execute("SELECT preshared FROM site").fetchone()[0]
+    if known is None:
+        return False
+    return compare_digest(seal.open_with_root(known, PLACE), sha256(secret).digest())
 
 
 def install(tx: Transaction, secret: bytes) -> None:

@@ -2,12 +2,10 @@
 
 from dataclasses import replace
 
-from qkd_core.keys.refresh import MOVES
+from qkd_core.keys.refresh import MOVES, RELEASED
 from qkd_core.types.keys import RefreshRun, RefreshState
 
-FINISHED = frozenset({RefreshState.DONE, RefreshState.ABORTED, RefreshState.BLOCKED})
-RELEASED = frozenset({RefreshState.DONE, RefreshState.ABORTED})
-"""States in which a run no longer needs its key; in every other one the key does not expire."""
+FINISHED = RELEASED | {RefreshState.BLOCKED}
 
 
 def is_new(run: RefreshRun, known: RefreshRun | None) -> bool:

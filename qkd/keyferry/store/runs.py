@@ -18,7 +18,6 @@ from keyferry.store.notice_rows import tell_peer
 from keyferry.store.pad_rows import spend
 from keyferry.store.schema import SiteRow
 from keyferry.store.transaction import Transaction
-from qkd_core.errors import PeerUnavailable
 from qkd_core.keys.ceding import owner_of
 from qkd_core.keys.lifecycle import KeyState
 from qkd_core.types.agreement import BurntKey
@@ -26,15 +25,6 @@ from qkd_core.types.authentication import Lane
 from qkd_core.types.ids import BlockId, KeyId, Provenance, SaeId, Side
 from qkd_core.types.keys import Allocation, BlockState, KeyRange
 from qkd_core.types.witness import OpenPart, OpenSegment, PadRun, Runs
-
-
-class RunUsedUp(PeerUnavailable):
-    """Bytes are free, and the peer has not acknowledged that ``n_bytes`` of them may be cut."""
-
-    def __init__(self, n_bytes: int) -> None:
-        super().__init__(f"{n_bytes} bytes are free and not opened by the peer's KME yet")
-        self.n_bytes = n_bytes
-
 
 PASSED_OVER = SaeId("passed-over")  # the master of bytes that nobody gets
 CLOSED_LIMIT = 256  # parts without anything open, after which none is expected

@@ -9,10 +9,12 @@ from keyferry.store.witness_tables import WITNESS_TABLES, begin_witness
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import KmeId, LinkId, Side
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # `cessions`: ranges that changed their owner; those gained are free from `next` to `free_stop`.
-# `notices`: deeds that the peer has not acknowledged; `heeded`: the peer's that took effect here.
+# `notices`: deeds that the peer has not acknowledged; `heeded`: the peer's that took effect here,
+# or why they never will.
+# `suspicions`: when each kind was last recorded, and how many came since.
 # `open_stop`: how far this site may go without asking its peer (see `witness_tables`).
 # `taken` outlives blocks and keys: a byte that was once recorded is never recorded again. Blobs
 # named `sealed` are nonce and AES-256-GCM-SIV box together. Partial indices keep the cost of a
@@ -89,7 +91,10 @@ CREATE INDEX cessions_free ON cessions (block_id, next) WHERE next < free_stop;
 CREATE TABLE notices (
   position INTEGER PRIMARY KEY AUTOINCREMENT, notice_id TEXT NOT NULL UNIQUE, deed TEXT NOT NULL
 );
-CREATE TABLE heeded (notice_id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE heeded (notice_id TEXT PRIMARY KEY, refused TEXT) WITHOUT ROWID;
+CREATE TABLE suspicions (
+  action TEXT PRIMARY KEY, minute INTEGER NOT NULL, repeats INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE confirmations (
   code TEXT PRIMARY KEY, command TEXT NOT NULL, asked_at REAL NOT NULL, asked_by TEXT NOT NULL
 ) WITHOUT ROWID;

@@ -43,6 +43,8 @@ def read_root_key(path: Path) -> bytes:
         raise ConfigError(f"the root key {path} cannot be read: {error.strerror}") from error
     if len(key) != KEY_BYTES:
         raise ConfigError(f"the root key {path} has {len(key)} bytes, it needs {KEY_BYTES}")
+    if not any(key):
+        raise ConfigError(f"the root key {path} is erased: it is all zeros")
     return key
 
 

@@ -37,11 +37,13 @@ def cut_segment(sender: Side, lane: Lane, segment: BlockId, data: bytes) -> Segm
 
 
 def cut_preshared(secret: bytes) -> tuple[SegmentBytes, ...]:
-    """Segment 0 of both directions and lanes. Raises ConfigError on another size."""
+    """Segment 0 of both directions and lanes. Raises ConfigError on another size or zeros only."""
     if len(secret) != PRESHARED_BYTES:
         raise ConfigError(
             f"the pre-shared secret has {len(secret)} bytes, this version needs {PRESHARED_BYTES}"
         )
+    if not any(secret):
+        raise ConfigError("the pre-shared secret is all zeros: its file was erased")
     part = len(secret) // 4
     places = [(sender, lane) for sender in Side for lane in Lane]
     return tuple(

@@ -74,6 +74,11 @@ class Store:
         writable = self.database.writer.writable
         return self.database.read(lambda connection: site_figures(connection, side, writable))
 
+    @property
+    def gate(self) -> Gate:
+        """What this process asks before it delivers, consumes or tags."""
+        return self.database.gate
+
     def destroy_data_keys(self, reason: str) -> None:
         """Whatever was sealed in this store is beyond recovery, also in old copies of its file."""
         self.database.write(lambda tx: destroy_all_epochs(tx, reason))

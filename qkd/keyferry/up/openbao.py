@@ -47,7 +47,7 @@ POLL_S = 0.1
 CALL_TIMEOUT_S = 10.0
 ENGINE_S = 10.0
 
-SERVES, STANDS_BY, UNINITIALISED = 200, 429, 501  # statuses of sys/health
+SERVES, UNINITIALISED = 200, 501  # statuses of sys/health
 
 
 @dataclass(frozen=True, slots=True)

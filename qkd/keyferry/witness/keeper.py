@@ -17,10 +17,9 @@ from types import TracebackType
 from typing import Self
 
 from keyferry.store.gate import PeerGate
-from keyferry.store.witness import SqliteWitness
-from qkd_core.errors import DeliveryError, PeerUnavailable, QkdError, RolledBack
+from qkd_core.errors import DeliveryError, PeerSilent, PeerUnavailable, QkdError, RolledBack
 from qkd_core.keys.witness import RUN_BYTES, proof_at_start
-from qkd_core.ports import Clock, WitnessPeer
+from qkd_core.ports import Clock, SiteWitness, WitnessPeer
 from qkd_core.types.authentication import Lane
 from qkd_core.types.ids import KeyId
 from qkd_core.types.witness import Runs, SiteState
@@ -32,6 +31,7 @@ EXCHANGE_S = 60.0
 PARK_S = 10.0
 REFUSED_S = 2.0  # after the peer opened nothing of what was asked
 STOP_S = 0.5
+TURN_S = 0.5  # that a delivery waits for another one's question to the peer
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 BOTH_LANES = (Lane.POOL, Lane.RESERVE)
 
@@ -53,7 +53,7 @@ class Keeper:
 
     def __init__(  # noqa: PLR0913  the parts of one process
         self,
-        witness: SqliteWitness,
+        witness: SiteWitness,
         gate: PeerGate,
         peer: WitnessPeer,
         *,
@@ -99,30 +99,30 @@ class Keeper:
         with one_at_a_time(self._lock_file):
             told = self._peer.remembered()
             self._witness.judge(told)
-            evidence = self._witness.evidence
-            proof = proof_at_start(self._witness.marks(), told, evidence.was_open)
+            has_evidence = self._witness.has_evidence()
+            proof = proof_at_start(self._witness.marks(), told, has_evidence)
             era = self._peer.open(self._witness.marks(), proof)
             self._witness.enter(era, proof)
-            evidence.mark_open()
         self._has_opened = True
         self._gate.open()
         self._top_up()
 
     def more_bytes(self, n_bytes: int) -> None:
         """Have ``n_bytes`` open, and a run beyond. Raises PeerUnavailable, RolledBack."""
-        with self._asking:
+        with self._my_turn():
             self._ask(self._witness.runs_wanted(n_bytes + RUN_BYTES, ()))
 
     def more_pads(self, lane: Lane) -> None:
         """Raises PeerUnavailable, RolledBack."""
-        with self._asking:
+        with self._my_turn():
             self._ask(self._witness.runs_wanted(0, (lane,)))
 
     def release(self, key_ids: Sequence[KeyId]) -> None:
         """Raises PeerUnavailable, RolledBack."""
-        self._witness.ask_release(key_ids)
-        self._peer.release(self._witness.marks())
-        self._witness.take_release(key_ids)
+        with self._my_turn():
+            self._witness.ask_release(key_ids)
+            self._peer.release(self._witness.marks())
+            self._witness.take_release(key_ids)
 
     def tick(self) -> None:
         """What is due now. Raises PeerUnavailable, RolledBack."""
@@ -139,6 +139,16 @@ class Keeper:
                 self._witness.park(self._clock.now())
         if now >= self._ask_again:
             self._top_up()
+
+    @contextmanager
+    def _my_turn(self) -> Iterator[None]:
+        """For a delivery, at once or soon: a thread that waits here serves nobody else."""
+        if not self._asking.acquire(timeout=TURN_S):
+            raise PeerUnavailable("the peer's KME has not answered an earlier question yet")
+        try:
+            yield
+        finally:
+            self._asking.release()
 
     def _still_open(self) -> bool:
         """Open the gate when it is time to, and shut it when another process closed the site."""
@@ -169,6 +179,8 @@ class Keeper:
         self._gate.check()
         try:
             opened, told = self._peer.run(self._witness.marks(), wanted)
+        except PeerSilent:
+            raise
         except PeerUnavailable as refused:
             self._find_out_why(refused)
             raise
@@ -194,7 +206,7 @@ class Keeper:
             except RolledBack as error:
                 self._gate.shut(error)
                 self._failed(error, LONGEST_PAUSE_S)
-            except QkdError as error:
+            except (QkdError, OSError) as error:
                 self._failed(error, self._pause_s())
             else:
                 if self._failures:
@@ -202,7 +214,7 @@ class Keeper:
                 self._failures = 0
                 self._stopping.wait(TICK_S)
 
-    def _failed(self, error: QkdError, pause_s: float) -> None:
+    def _failed(self, error: Exception, pause_s: float) -> None:
         if self._failures == 0:
             log.warning("the witness waits: %s: %s", type(error).__name__, error)
         self._failures += 1

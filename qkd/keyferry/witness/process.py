@@ -3,21 +3,31 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from keyferry.peer.session import PeerSession
 from keyferry.peer.witness import HttpWitnessPeer
-from keyferry.store.gate import PeerGate
-from keyferry.store.sqlite import Store
+from keyferry.store.gate import Gate, PeerGate
 from keyferry.witness.keeper import Duties, Keeper
 from keyferry.witness.riding import Riding
-from qkd_core.ports import Clock
+from qkd_core.ports import Clock, WitnessStore
 
 LOCK_FILE = "witness.lock"  # in the state directory
 
 
-def gate_of(store: Store) -> PeerGate:
+class Watched(Protocol):
+    """A store under its witness, as one process has it open."""
+
+    @property
+    def witness(self) -> WitnessStore: ...
+
+    @property
+    def gate(self) -> Gate: ...
+
+
+def gate_of(store: Watched) -> PeerGate:
     """Raises TypeError for a store that was opened without a witness."""
-    gate = store.database.gate
+    gate = store.gate
     if not isinstance(gate, PeerGate):
         raise TypeError("the store was opened without a witness")
     return gate
@@ -25,7 +35,7 @@ def gate_of(store: Store) -> PeerGate:
 
 @contextmanager
 def watched(
-    store: Store, session: PeerSession, state_dir: Path, duties: Duties, clock: Clock
+    store: Watched, session: PeerSession, state_dir: Path, duties: Duties, clock: Clock
 ) -> Iterator[Keeper]:
     """Open the store's gate when the peer has answered, and keep it so; until the context ends."""
     gate = gate_of(store)

@@ -7,9 +7,8 @@ import logging
 import time
 from collections.abc import Callable
 
-from keyferry.store.witness import SqliteWitness
 from qkd_core.errors import DeliveryError
-from qkd_core.ports import WitnessPeer
+from qkd_core.ports import WitnessPeer, WitnessStore
 from qkd_core.types.witness import SiteState
 
 log = logging.getLogger(__name__)
@@ -19,9 +18,7 @@ WAIT_ALONE_S = 1.0  # for one that has not begun to stop: its own signal may be 
 POLL_S = 0.05
 
 
-def come_to_rest(
-    witness: SqliteWitness, peer: WitnessPeer, end_workers: Callable[[], None]
-) -> None:
+def come_to_rest(witness: WitnessStore, peer: WitnessPeer, end_workers: Callable[[], None]) -> None:
     """Close the site and tell the peer; ``end_workers`` stops what writes beside the API.
 
     The peer gets a moment for its own last message, which the API of this site must be there to

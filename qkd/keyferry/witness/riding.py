@@ -1,7 +1,7 @@
 """Marks on every message between the two KMEs, in both directions."""
 
 from keyferry.store.gate import PeerGate
-from keyferry.store.witness import SqliteWitness
+from qkd_core.ports import WitnessStore
 from qkd_core.types.ids import KeyId
 from qkd_core.types.witness import Marks
 
@@ -9,7 +9,7 @@ from qkd_core.types.witness import Marks
 class Riding:
     """`qkd_api.witness.Rider` of one process. A site that may not act says nothing either."""
 
-    def __init__(self, witness: SqliteWitness, gate: PeerGate) -> None:
+    def __init__(self, witness: WitnessStore, gate: PeerGate) -> None:
         self._witness, self._gate = witness, gate
 
     def require_open(self) -> None:

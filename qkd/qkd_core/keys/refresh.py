@@ -13,6 +13,9 @@ Source: `architecture.md`, section 5.
 from collections.abc import Mapping
 from enum import StrEnum
 
+from qkd_core.errors import KeyNotFound
+from qkd_core.ports import AllocationStore
+from qkd_core.types.ids import KeyId
 from qkd_core.types.keys import RefreshState
 
 MOVES: Mapping[RefreshState, frozenset[RefreshState]] = {
@@ -32,6 +35,9 @@ DECIDED = frozenset(
 )
 """A site in one of these proves that the initiator committed."""
 
+RELEASED = frozenset({RefreshState.DONE, RefreshState.ABORTED})
+"""States in which a run is over, and no longer needs its key."""
+
 SETTLED = frozenset({RefreshState.PUBLISHED, RefreshState.DONE})
 """The key stands in the KMS of a site in one of these."""
 
@@ -47,6 +53,18 @@ class Step(StrEnum):
     AGREE = "agree"  # both have it: say so, and let go of the held bytes
     ABORT = "abort"
     BLOCK = "block"
+
+
+def is_burnt(allocations: AllocationStore, key_id: KeyId) -> bool:
+    """Whether the bytes of a run's key are here no more: the run can then never be published.
+
+    Raises PeerUnavailable, RolledBack while the site may not act.
+    """
+    try:
+        allocations.read_held(key_id)
+    except KeyNotFound:
+        return True
+    return False
 
 
 def needs_peer(own: RefreshState) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from qkd_core.errors import KeyNotFound, PeerUnavailable, PeerViolation, RefreshRefused
+from qkd_core.keys.refresh import RELEASED, is_burnt
 from qkd_core.ports import AllocationStore, RefreshStore
 from qkd_core.types.ids import Generation, Side
 from qkd_core.types.keys import RefreshRun, RefreshState
@@ -92,9 +93,10 @@ class RefreshProposals:
         newest = self._refreshes.newest(policy.name)
         if newest is None:
             return
-        if newest.state is RefreshState.BLOCKED:
+        blocked = newest.state is RefreshState.BLOCKED
+        if blocked and not is_burnt(self._allocations, newest.key_id):
             raise RefreshRefused(f"policy {policy.name}: generation {newest.generation} is blocked")
-        if newest.state not in (RefreshState.DONE, RefreshState.ABORTED):
+        if not blocked and newest.state not in RELEASED:
             raise PeerUnavailable(
                 f"policy {policy.name}: generation {newest.generation} is still {newest.state}"
             )

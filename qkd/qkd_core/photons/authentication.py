@@ -51,18 +51,16 @@ class Authenticator:
     ) -> None:
         """Verify a tag of the peer and durably move the mark before anything acts on it.
 
-        Raises AuthenticationFailed; the index is burnt then.
+        Raises AuthenticationFailed; the index is burnt then, unless it was no pad to verify with.
         """
-        if name.sender is self.side:
-            raise AuthenticationFailed(f"a {kind.name} message claims a pad of this site")
-        if kind in OLDER_ONLY and name.segment >= limit:
-            raise AuthenticationFailed(
-                f"{kind.name} about block {limit} is tagged with segment {name.segment}"
-            )
         if not compare_digest(tag_of(self.pads.expected(name), message), tag):
             self.pads.burn(name)
             raise AuthenticationFailed(
                 f"the tag of a {kind.name} message does not match "
                 f"(segment {name.segment}, index {name.index})"
+            )
+        if kind in OLDER_ONLY and name.segment >= limit:
+            raise AuthenticationFailed(
+                f"{kind.name} about block {limit} is tagged with segment {name.segment}"
             )
         self.pads.advance(name)

@@ -75,3 +75,25 @@ class KeyRecords:
     note: str
     countersignature: str
     keys: tuple[SigningKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LogPlace:
+    """Where the next page of a log begins; what a checkpoint covers never changes its place.
+
+    size   records that the checkpoint covers up to which the log is shown
+    part   which kind of line
+    after  the number of the last line of this kind on the page before; -1 for none
+    """
+
+    size: int
+    part: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Lines of an audit bundle; ``following`` is None on the last page."""
+
+    lines: tuple[str, ...]
+    following: LogPlace | None

@@ -27,6 +27,7 @@ class SiteFigures:
     pool_pads   pads left by (sender's side, lane name)
     paused      the link waits because the store is full
     alarms      by kind, since the store began
+    reconciled_at  when the records were last compared with the peer's; None before that
     """
 
     blocks: dict[str, int]
@@ -42,6 +43,7 @@ class SiteFigures:
     orphaned_keys: int = 0
     alarms: dict[str, int] = field(default_factory=dict)
     oldest_epoch: OldestEpoch | None = None
+    reconciled_at: int | None = None
     audit: "AuditFigures | None" = None
     witness: "WitnessFigures | None" = None
 

@@ -21,6 +21,7 @@ from keyferry.agreement.telling import Ceding, Telling
 from keyferry.peer.agreement import HttpAgreementPeer
 from keyferry.peer.reconcile import HttpReconcilePeer
 from keyferry.peer.session import HttpPeerKme, PeerSession
+from keyferry.peer.silence import Silence
 from keyferry.reconcile.hashing import Hashing
 from keyferry.reconcile.responder import ReconcileResponder
 from keyferry.reconcile.run import Reconciler
@@ -131,6 +132,7 @@ class OpenSession(PeerSession):
         self._session = requests.Session()
         self._session.trust_env = False
         self._rider = None
+        self._silence = Silence(peer_kme)
 
     def _mount_current(self) -> None:
         pass

@@ -8,6 +8,8 @@ import pytest
 
 from keyferry.conformance.suite import CHECKS
 
+DRY = "--draw-dry"
+
 
 @pytest.fixture(scope="module")
 def pair(lasting_sites):
@@ -40,9 +42,21 @@ def test_every_row_passes_at_both_of_our_sites(pair, certificates):
     told = json.loads(done.stdout)
 
     assert [row for row in told["rows"] if row["verdict"] != "pass"] == []
-    assert told["counts"] == {"pass": len(CHECKS), "fail": 0, "not applicable": 0}
+    assert told["counts"] == {"pass": len(CHECKS), "fail": 0, "differs": 0, "not applicable": 0}
+    ours = [row["check"] for row in told["rows"] if row["note"] == "Keyferry's decision"]
+    assert ours == [check.name for check in CHECKS if check.ours]
     assert len(told["rows"]) == len(CHECKS)
     assert done.returncode == 0
+
+
+def test_a_pool_of_many_requests_is_drawn_dry_when_that_is_wanted(sites, certificates):
+    a, b = sites.pair(store="sqlite", stored_bytes=36_000_000)  # 17 requests of each half
+    answers = [conformance(certificates, url(a), url(b), *more, "--json") for more in ([], [DRY])]
+    rows = [json.loads(done.stdout)["rows"][-1] for done in answers]
+
+    assert [row["check"] for row in rows] == ["more_than_is_stored"] * 2
+    assert [row["verdict"] for row in rows] == ["not applicable", "pass"]
+    assert "--draw-dry uses them up" in rows[0]["reason"]
 
 
 def test_a_row_that_fails_is_said_with_its_clause_and_the_exit_code_is_1(pair, certificates):

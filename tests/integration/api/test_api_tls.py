@@ -50,7 +50,7 @@ def test_another_authoritys_certificate_gets_no_connection(site, certificates, t
 
 def test_an_expired_certificate_gets_no_connection(site, certificates, tmp_path):
     expired = certificates.authority.issue(
-        tmp_path, "sae-a1", uri=sae_uri(SaeId("sae-a1")), server=False, client=True, days=0.001
+        tmp_path, "sae-a1", uri=sae_uri(SaeId("sae-a1")), server=False, client=True, days=-0.001
     )
 
     assert not answered(site, certificates.context(expired))

@@ -2,10 +2,11 @@
 
     crash_points.py FOLDER GROUP
 
-The calls are those of the database and of the network: SQL statements, and what sockets send and
-receive. For each n two prepared sites are copied, a child process carries out one transition and
-ends itself before its n-th call (as by SIGKILL: nothing is flushed or closed), and another child
-opens both sites again, lets them settle and checks the laws. Prints one JSON line per transition.
+The calls are those of the database, of the network and of erasing a file: SQL statements, what
+sockets send and receive, flushing to the disk and unlinking. For each n two prepared sites are
+copied, a child process carries out one transition and ends itself before its n-th call (as by
+SIGKILL: nothing is flushed or closed), and another child opens both sites again, lets them settle
+and checks the laws. Prints one JSON line per transition.
 This program has no thread of its own when it forks, and the product has no hook for it.
 """
 
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from laws import Sites, check_laws
+from orders import ORDERS
 from transitions import GROUPS, Transition, prepare
 
 KILLED, FAILED = 99, 98
@@ -29,6 +31,7 @@ MOST_POINTS = 400  # a transition that never ends would be a defect of this prog
 
 DATABASE_CALLS = ("execute", "executemany", "commit")
 SOCKET_CALLS = ("sendall", "send", "recv", "recv_into", "connect")
+FILE_CALLS = ("fsync", "unlink")
 
 
 class Counter:
@@ -69,14 +72,19 @@ def count_calls() -> None:
         return connect(*arguments, factory=CountingConnection, **named)
 
     sqlite3.connect = counting  # type: ignore[assignment]
-    for name in SOCKET_CALLS:
-        original = getattr(socket.socket, name)
+    for owner, names in ((socket.socket, SOCKET_CALLS), (os, FILE_CALLS)):
+        for name in names:
+            count_calls_of(owner, name)
 
-        def wrapped(self: Any, *arguments: Any, original: Any = original, **named: Any) -> Any:
-            COUNTER.call()
-            return original(self, *arguments, **named)
 
-        setattr(socket.socket, name, wrapped)
+def count_calls_of(owner: Any, name: str) -> None:
+    original = getattr(owner, name)
+
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        COUNTER.call()
+        return original(*arguments, **named)
+
+    setattr(owner, name, wrapped)
 
 
 def in_a_child(work: Callable[[], None]) -> int:
@@ -107,7 +115,7 @@ def killed_at(folder: Path, transition: Transition, number: int) -> bool:
     code = in_a_child(carry_out)
     if code not in (0, KILLED):
         raise AssertionError(f"{transition.name} failed at call {number}")
-    if in_a_child(lambda: check_laws(folder)) != 0:
+    if in_a_child(lambda: check_laws(folder, transition)) != 0:
         raise AssertionError(f"{transition.name} killed at call {number}: a law is broken")
     return code == KILLED
 
@@ -132,7 +140,7 @@ def main() -> None:
     folder, group = Path(sys.argv[1]), sys.argv[2]
     count_calls()
     gc.freeze()  # so that children do not copy what they only look at
-    for transition in GROUPS[group]:
+    for transition in (GROUPS | {"orders": ORDERS})[group]:
         n_points = walk(folder, transition)
         print(json.dumps({"transition": transition.name, "points": n_points}), flush=True)
 

@@ -1,8 +1,10 @@
 """Two sites in a folder, and the laws that hold between them after whatever happened."""
 
 import json
-import time
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Protocol
 
 from keyferry.audit.verify import verify
 from keyferry.store.checks.examples import LINK, NOW, SetClock, a_block
@@ -16,6 +18,24 @@ BLOCKS = (1, 2, 3)
 N_BYTES = 1200
 SAE = SaeId("comparison")
 ANSWERS = "answers.json"
+GONE = (BlockState.NONE, BlockState.DESTROYED)
+LEFTOVERS = (
+    "SELECT count(*) FROM chunks JOIN blocks USING (block_id) WHERE state = 'destroyed'",
+    "SELECT count(*) FROM segments JOIN blocks ON segment = block_id WHERE state = 'destroyed'",
+    "SELECT count(*) FROM held JOIN keys USING (key_id) WHERE state <> 'allocated'",
+    "SELECT count(*) FROM outbox JOIN taken USING (key_id) JOIN blocks USING (block_id)"
+    " WHERE blocks.state = 'destroyed'",
+)
+"""Bytes that should be gone, and keys that can never be told."""
+
+
+class Afterwards(Protocol):
+    """What a transition adds to the laws."""
+
+    @property
+    def alarms(self) -> frozenset[str]: ...
+
+    def afterwards(self, sites: "Sites") -> None: ...
 
 
 def example_block(number: int):
@@ -35,7 +55,7 @@ class Sites:
         if side not in self._open:
             self._open[side] = open_store(
                 self.path(side),
-                root_key=self.folder / f"{side}.key",
+                root_key=self.root_key(side),
                 link_id=LINK,
                 side=side,
                 kme_id=KmeId(f"kme-{side}"),
@@ -52,6 +72,14 @@ class Sites:
     def b(self) -> Store:
         return self[Side.B]
 
+    def root_key(self, side: Side) -> Path:
+        return self.folder / f"{side}.key"
+
+    def can_open(self, side: Side) -> bool:
+        """Whether there is a root key; one of zeros was being erased."""
+        key = self.root_key(side)
+        return key.exists() and any(key.read_bytes())
+
     def path(self, side: Side) -> Path:
         return self.folder / side / "keys.db"
 
@@ -67,32 +95,86 @@ class Sites:
             store.close()
 
 
-def check_laws(folder: Path) -> None:
+def check_laws(folder: Path, transition: Afterwards) -> None:
     """Raises AssertionError."""
     sites = Sites(folder)
+    if not all(sites.can_open(side) for side in Side):
+        check_what_is_left_of_a_zeroised_site(sites)
+        return
+    settle(sites)
+    transition.afterwards(sites)
+    if not all(sites.can_open(side) for side in Side):
+        check_what_is_left_of_a_zeroised_site(sites)
+        return
     settle(sites)
     answered = {}
     if (folder / ANSWERS).exists():
         answered = json.loads((folder / ANSWERS).read_text())
     taken = check_keys(sites, answered)
+    for side in Side:
+        check_nothing_destroyed_is_left(sites.path(side))
     check_rest(sites, taken)
     for side in Side:
-        assert sites[side].figures().alarms == {}, sites[side].figures().alarms
+        alarms = sites[side].figures().alarms
+        assert alarms.keys() <= transition.alarms, alarms
     sites.close()
+    check_audits(sites)
+
+
+def check_audits(sites: Sites) -> None:
     for side in Side:
         report = verify(sites.path(side))
         assert report.findings == (), report.findings
+
+
+def check_nothing_destroyed_is_left(store: Path) -> None:
+    with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection:
+        for question in LEFTOVERS:
+            assert connection.execute(question).fetchone() == (0,), question
+
+
+def check_what_is_left_of_a_zeroised_site(sites: Sites) -> None:
+    """Its root key is gone: nothing in its file can be opened, and nothing is left at its peer."""
+    for side in Side:
+        check_nothing_destroyed_is_left(sites.path(side))
+        with closing(sqlite3.connect(f"file:{sites.path(side)}?mode=ro", uri=True)) as connection:
+            for table in ("chunks", "held", "segments", "pad_runs"):
+                left = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
+                assert left == (0,), (side, table)
+            if not sites.can_open(side):
+                wrapped = connection.execute(
+                    "SELECT count(*) FROM epochs WHERE wrapped IS NOT NULL"
+                ).fetchone()
+                assert wrapped == (0,), "a data key outlives its root key"
+    sites.close()
+    check_audits(sites)
 
 
 def settle(sites: Sites) -> None:
     """What the engines do when they meet, and the senders until nothing waits."""
     for block in map(BlockId, BLOCKS):
         settle_block(sites, block)
-    deadline = time.monotonic() + 10
-    while any(waits_to_be_told(sites[side]) for side in Side):
-        assert time.monotonic() < deadline, "the sites do not settle"
+    carry_all(sites)
+    for block in map(BlockId, BLOCKS):
+        for side in Side:
+            at_peer = sites[side.other].blocks.state(block)
+            if at_peer in GONE:
+                sites[side].agreement.orphan_block(block, at_peer)
+    carry_all(sites)
+    assert not any(waits_to_be_told(sites[side]) for side in Side), "the sites do not settle"
+
+
+def carry_all(sites: Sites) -> None:
+    """Until nothing waits, or what waits is about a block that the other site does not have."""
+    before = None
+    while (now := [waiting(sites[side]) for side in Side]) != before:
+        before = now
         for side in Side:
             carry(sites[side], sites[side.other])
+
+
+def waiting(store: Store) -> tuple[int, int]:
+    return len(store.allocations.outbox(1000)), len(store.agreement.notices(1000))
 
 
 def settle_block(sites: Sites, block: BlockId) -> None:
@@ -112,19 +194,18 @@ def waits_to_be_told(store: Store) -> bool:
 
 def carry(sender: Store, receiver: Store) -> None:
     rows, notices = sender.allocations.outbox(1000), sender.agreement.notices(1000)
-    for row in rows:
-        if is_there(receiver, row):
-            receiver.allocations.accept(row)
+    accepted = [row for row in rows if is_there(receiver, row)]
+    for row in accepted:
+        receiver.allocations.accept(row)
     for notice in notices:
         receiver.agreement.heed(notice)
-    sender.allocations.acknowledge([row.key_id for row in rows])
+    sender.allocations.acknowledge([row.key_id for row in accepted])
     sender.agreement.told([notice.notice_id for notice in notices])
 
 
 def is_there(store: Store, row) -> bool:
-    """A block that is destroyed at both sites takes the allocations under way with it."""
-    gone = (BlockState.NONE, BlockState.DESTROYED)
-    return all(store.blocks.state(part.block_id) not in gone for part in row.ranges)
+    """Whether the receiver can take it over: else it waits, until the sender gives it up."""
+    return all(store.blocks.state(part.block_id) not in GONE for part in row.ranges)
 
 
 def check_keys(sites: Sites, answered: dict[str, str]) -> set[tuple[int, int]]:

@@ -18,6 +18,7 @@ from keyferry.agreement.outbox import OutboxSender
 from keyferry.agreement.telling import Telling
 from keyferry.peer.agreement import HttpAgreementPeer
 from keyferry.peer.session import HttpPeerKme, PeerSession
+from keyferry.peer.silence import Silence
 from keyferry.store.checks.examples import (
     MASTER,
     NOW,
@@ -25,12 +26,14 @@ from keyferry.store.checks.examples import (
     a_preshared_secret,
     a_request,
 )
+from keyferry.store.runs import let_cut
 from keyferry.store.sealing import new_root_key
 from qkd_api.notices import notices
 from qkd_api.peer import peer
 from qkd_core.errors import DeliveryError
 from qkd_core.types.authentication import Lane
 from qkd_core.types.ids import BlockId, KmeId, Side
+from qkd_core.types.keys import KeyRange
 
 LATER = NOW + 1000
 HOUR = 3600.0
@@ -39,13 +42,23 @@ PR_SET_PDEATHSIG = 1
 Arm = Callable[[], None]
 
 
+def nothing(sites: Sites) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Transition:
-    """``before`` prepares both sites; ``carry_out`` arms the counter at the moment that counts."""
+    """``before`` prepares both sites; ``carry_out`` arms the counter at the moment that counts.
+
+    ``afterwards`` is done once both sites have settled, as an operator repeats an order that was
+    not answered; it says what must hold then. ``alarms``: kinds that the transition may raise.
+    """
 
     name: str
     before: Callable[[Sites], None]
     carry_out: Callable[[Sites, Arm], None]
+    afterwards: Callable[[Sites], None] = nothing
+    alarms: frozenset[str] = frozenset()
 
 
 def prepare(folder: Path, transition: Transition) -> None:
@@ -59,10 +72,6 @@ def prepare(folder: Path, transition: Transition) -> None:
             sites[side].blocks.make_available(BlockId(number))
     transition.before(sites)
     sites.close()
-
-
-def nothing(sites: Sites) -> None:
-    pass
 
 
 def keys_at_a(sites: Sites) -> None:
@@ -100,6 +109,13 @@ def ceded_by_b(sites: Sites) -> None:
     sites.b.agreement.cede(700)
 
 
+def ceded_by_b_although_open(sites: Sites) -> None:
+    """A has opened some of it to B, whose store does not know: the answer was lost."""
+    opened = KeyRange(BlockId(2), 600, 900)
+    sites.a.database.write(lambda tx: let_cut(tx, Side.B, opened))
+    ceded_by_b(sites)
+
+
 def gained_from_b(sites: Sites) -> None:
     ceded_by_b(sites)
     for notice in sites.b.agreement.notices(10):
@@ -114,10 +130,6 @@ def burnt_at_b(sites: Sites) -> None:
 
 def destroyed_at_b(sites: Sites) -> None:
     sites.b.agreement.destroy_block(BlockId(1), "test")
-
-
-def zeroised_at_b(sites: Sites) -> None:
-    sites.b.agreement.zeroise_link("test")
 
 
 # --------------------------------------------------------------------- one site, killed at its own
@@ -143,12 +155,6 @@ def deliver_across_runs(sites: Sites) -> None:
 def open_site(sites: Sites, arm: Arm) -> None:
     arm()
     sites[Side.A].blocks.free_bytes()
-
-
-def heed_all(sites: Sites) -> None:
-    sites.clock.time = NOW
-    for notice in sites.b.agreement.notices(10):
-        sites.a.agreement.heed(notice)
 
 
 def armed_at_heed(sites: Sites, arm: Arm) -> None:
@@ -211,6 +217,7 @@ TAKEN_OVER = [
     Transition("accept", a_key_at_a, armed_at_accept),
     Transition("deliver by key ID", keys_at_both, armed_at_fetch),
     Transition("heed a cession", ceded_by_b, armed_at_heed),
+    Transition("heed a cession of what was open", ceded_by_b_although_open, armed_at_heed),
     Transition("heed a burnt key", burnt_at_b, armed_at_heed),
     Transition("heed a destroyed block", destroyed_at_b, armed_at_heed),
 ]
@@ -245,6 +252,7 @@ class PlainSession(PeerSession):
         self._session = requests.Session()
         self._session.trust_env = False
         self._rider = None
+        self._silence = Silence(KmeId("kme-b"))
 
     def _mount_current(self) -> None:
         pass
@@ -329,7 +337,14 @@ def cede_in_two_steps(sites: Sites) -> None:
     sites.a.agreement.cede(64)
 
 
+def zeroise_in_two_steps(sites: Sites) -> None:
+    """A broken build: bytes go in one transaction, and what says so in another."""
+    sites.a.database.write(lambda tx: tx.write("DELETE FROM chunks"))
+    sites.a.agreement.zeroise_link("test")
+
+
 BROKEN = [Transition("cede in two steps", nothing, at_a(cede_in_two_steps))]
+BROKEN_ORDER = [Transition("zeroise in two steps", nothing, at_a(zeroise_in_two_steps))]
 
 GROUPS: dict[str, list[Transition]] = {
     "alone": ALONE,
@@ -337,4 +352,5 @@ GROUPS: dict[str, list[Transition]] = {
     "blocks": BLOCK_MOVES,
     "over http": OVER_HTTP,
     "broken": BROKEN,
+    "broken order": BROKEN_ORDER,
 }

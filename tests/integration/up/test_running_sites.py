@@ -212,6 +212,38 @@ def test_an_operator_sees_compares_and_burns(up):
     assert keyferry("burn", site, key_id, "--confirm", asked["code"]).returncode == 2
 
 
+def confirmed(*arguments) -> None:
+    code = json.loads(keyferry(*arguments, "--json").stdout)["code"]
+    done = keyferry(*arguments, "--confirm", code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_zeroised_link_makes_key_and_refreshes_again_once_it_is_rekeyed(up):
+    sites = {name: up.state / name / "site.toml" for name in "ab"}
+    confirmed("zeroise", sites["a"], "--link")
+    up.until(lambda: all(not any(free(site).values()) for site in sites.values()), "empty stores")
+    generations = generation(up, "a")
+    keyferry("link", "secret", up.state / "new.secret")
+    for name, site in sites.items():
+        carried = up.state / f"carried-to-{name}.secret"
+        shutil.copy(up.state / "new.secret", carried)
+        carried.chmod(0o600)
+        confirmed("link", "rekey", site, carried)
+        assert not carried.exists()
+    up.until(lambda: all(all(free(site).values()) for site in sites.values()), "new blocks")
+    up.until(
+        lambda: generation(up, "a") == generation(up, "b") > generations + 1, "refreshes after it"
+    )
+    for site in sites.values():
+        blocks = json.loads(keyferry("status", site, "--json").stdout)["blocks"]
+        assert "AuthenticationFailed" not in blocks, "a tag of before the rekey"
+
+
+def free(site: Path) -> dict[str, int]:
+    """Free bytes by owner, as the site knows them."""
+    return dict(json.loads(keyferry("status", site, "--json").stdout)["free_bytes"])
+
+
 def test_killing_the_supervisor_ends_every_process_and_a_second_start_goes_on(up, start_up):
     """Last of this module: it ends the shared sites."""
     earlier = {fetch(up)["key_ID"] for _ in range(3)}

@@ -4,16 +4,17 @@ import json
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
 from keyferry.audit.chain import Record, read_line
-from keyferry.jobs.auditing import Exporting
 from keyferry.audit.export import FORMATS, export
 from keyferry.audit.offline import store_at, stores_below
 from keyferry.audit.otlp import BATCH, Collector, Exporter, logs_of, post_all
 from keyferry.audit.syslog import syslog_line
 from keyferry.audit.verify import verify
+from keyferry.jobs.auditing import Exporting
 from keyferry.store.checks.examples import LATER, a_request
 from qkd_core.errors import CollectorUnavailable, ConfigError
 
@@ -276,3 +277,50 @@ def test_stores_and_bundles_below_a_folder_are_found(site, bundle, tmp_path):
 
 def test_every_format_is_known(site):
     assert {len(list(export(site.path, form))) > 5 for form in FORMATS} == {True}
+
+
+# ----------------------------------------------------------------------------------- into a file
+def test_a_file_is_written_line_by_line(site, tmp_path):
+    from click.testing import CliRunner
+
+    from keyferry.cli.audit import audit
+
+    file = tmp_path / "a.bundle"
+    arguments = ["export", str(site.path), "--format", "bundle", "--output", str(file)]
+    done = CliRunner().invoke(audit, arguments)
+    assert done.exit_code == 0, done.output
+    assert file.read_text().splitlines() == list(export(site.path, "bundle"))
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert verify(file).ok
+
+
+def test_an_export_that_breaks_off_leaves_the_earlier_file(site, tmp_path):
+    from keyferry.private_files import write_private_parts
+
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b"earlier")
+
+    def broken():
+        yield b"a line\n"
+        raise ConfigError("the store cannot be read")
+
+    with pytest.raises(ConfigError, match="cannot be read"):
+        write_private_parts(file, broken())
+    assert file.read_bytes() == b"earlier"
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.jsonl"]
+
+
+def test_keys_are_told_as_json(tmp_path):
+    from click.testing import CliRunner
+
+    from keyferry.audit.auditor import read_auditor_private, read_auditor_public
+    from keyferry.cli.audit import audit
+
+    file = tmp_path / "auditor.key"
+    done = CliRunner().invoke(audit, ["keys", str(file), "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.output)
+    assert told["signing_keys"] == []
+    private = read_auditor_private(Path(told["auditor_key"]["private"]))
+    public = read_auditor_public(Path(told["auditor_key"]["public"]))
+    assert private.public_key() == public

@@ -156,6 +156,16 @@ def test_a_key_past_its_time_without_an_end_is_named(linked):
     assert completeness(a.path, b.path).ok
 
 
+def test_a_key_that_the_other_site_cut_after_its_records_end_is_open(linked, tmp_path):
+    """The records of two running sites are read one after the other."""
+    a, b = linked
+    before = bundled(a)
+    a.clock.time += 60
+    deliver(a, b)
+    found = completeness(before, b.path)
+    assert (found.ok, found.n_open) == (True, 1)
+
+
 FORGERIES = {
     "a key that nobody cut": (
         "b",
@@ -186,6 +196,8 @@ def test_records_that_contradict_each_other_are_named(linked, forgery):
     common = {"key_id": "forged", "master": "sae-a", "slaves": ["sae-b"], "n_bits": 256}
     site = a if side == "a" else b
     site.store.database.write(lambda tx: tx.audit(action, **(common | fields)))
+    a.clock.time += 1000
+    a.note(1)
     assert any(said in str(each) for each in completeness(a.path, b.path).discrepancies)
 
 

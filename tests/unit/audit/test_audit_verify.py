@@ -2,10 +2,12 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from keyferry.audit.against_tables import BY_ACTION
 from keyferry.audit.chain import Record
 from keyferry.audit.export import export
 from keyferry.audit.verify import verify
@@ -14,16 +16,20 @@ from keyferry.store.checks.examples import (
     LINK,
     MASTER,
     NOW,
+    OTHER_SLAVE,
     SLAVE,
     SetClock,
     a_block,
     a_claim,
     a_request,
 )
+from keyferry.store.checks.refreshes import a_run
 from keyferry.store.sealing import new_root_key
 from keyferry.store.sqlite import open_store
 from qkd_core.errors import ConfigError, PeerViolation
+from qkd_core.keys.lifecycle import LIFECYCLE
 from qkd_core.types.ids import BlockId, KmeId, Side
+from qkd_core.types.keys import RefreshState
 
 
 def open_site(directory: Path, role: str):
@@ -136,7 +142,7 @@ def test_an_edited_record_with_a_fitting_hash_is_named(database):
 def test_a_deleted_record_is_named(database):
     tamper(database, "DELETE FROM audit WHERE chain = 'api-1' AND seq = 4")
     assert named(database)[0] == "api-1 record 4: was removed"
-    assert "has no record of key_delivered or key_held" in named(database)[1]
+    assert "has no record of key_held or key_delivered" in named(database)[1]
 
 
 def test_deleted_records_are_named(database):
@@ -222,7 +228,7 @@ def test_a_key_without_its_record_is_named(database):
         "INSERT INTO served VALUES ('secretly', 'sae-b', 0)",
     )
     assert named(database) == [
-        "tables record 0: key secretly has no record of key_delivered or key_held",
+        "tables record 0: key secretly is delivered and has no record of key_held or key_delivered",
         "tables record 0: key secretly went to sae-b and has no record of it",
     ]
 
@@ -236,6 +242,145 @@ def test_a_record_without_its_key_is_named(database):
     assert named(database) == [
         "tables record 0: key peer's has a record of key_accepted and is in no table"
     ]
+
+
+STATES = {
+    "a burnt key is called delivered": (
+        "UPDATE keys SET state = 'delivered' WHERE state = 'expired'",
+        "is delivered, and its records say expired",
+    ),
+    "a key that has ended waits again": (
+        "UPDATE keys SET state = 'allocated' WHERE key_id = 'peer''s'",
+        "key peer's is allocated, and its records say delivered",
+    ),
+    "a key is called burnt": (
+        "UPDATE keys SET state = 'burnt' WHERE key_id = 'peer''s'",
+        "key peer's is burnt, and its records say delivered",
+    ),
+    "it has more slaves now": (
+        """UPDATE keys SET slaves = '["sae-b","sae-c"]' WHERE key_id = 'peer''s'""",
+        "key peer's is delivered, and its records say allocated",
+    ),
+    "its slaves cannot be read": (
+        "UPDATE keys SET slaves = '[' WHERE key_id = 'peer''s'",
+        "key peer's is delivered, and its records say allocated",
+    ),
+    "the other site's key is this one's": (
+        "UPDATE keys SET owner = 'a' WHERE key_id = 'peer''s'",
+        "key peer's is delivered and has no record of key_held or key_delivered",
+    ),
+    "a delivery is forgotten": (
+        "DELETE FROM served WHERE key_id = 'peer''s'",
+        "key peer's has a record of going to sae-b and no row of it",
+    ),
+    "a block waits again": (
+        "UPDATE blocks SET state = 'pending' WHERE block_id = 2",
+        "block 2 is pending, and its records say available",
+    ),
+    "a block is called destroyed": (
+        "UPDATE blocks SET state = 'destroyed' WHERE block_id = 2",
+        "block 2 is destroyed, and its records say available",
+    ),
+    "a state that there is not": (
+        "UPDATE blocks SET state = 'lent' WHERE block_id = 2",
+        "block 2 is lent, and its records say available",
+    ),
+}
+
+
+@pytest.mark.parametrize("tampering", STATES)
+def test_a_row_that_says_something_else_than_its_records_is_named(database, tampering):
+    statement, said = STATES[tampering]
+    tamper(database, statement)
+    (found,) = named(database)
+    assert said in found
+
+
+@pytest.fixture
+def with_runs(database) -> Path:
+    """The same store with a refresh run of each course."""
+    site = open_site(database.parent.parent, "jobs")
+    for number, course in enumerate(COURSES_OF_RUNS, start=1):
+        site.refreshes.begin(a_run(number))
+        for state in course:
+            site.refreshes.move(f"database {number}", state)
+    site.close()
+    return database
+
+
+COURSES_OF_RUNS = (
+    (),
+    (RefreshState.ABORTED,),
+    (RefreshState.PREPARED, RefreshState.ABORTED),
+    (RefreshState.PREPARED, RefreshState.COMMITTED, RefreshState.BLOCKED),
+    (
+        *(RefreshState.PREPARED, RefreshState.COMMITTED),
+        *(RefreshState.PUBLISHED, RefreshState.DONE),
+    ),
+)
+
+
+def test_refresh_runs_of_every_course_agree_with_their_records(with_runs):
+    assert named(with_runs) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        (
+            "DELETE FROM refreshes WHERE run_id = 'database 5'",
+            "refresh run database 5 has a record of refresh_drawn and is in no table",
+        ),
+        (
+            "UPDATE refreshes SET state = 'committed' WHERE run_id = 'database 5'",
+            "refresh run database 5 is committed, and its records say done",
+        ),
+        (
+            "UPDATE refreshes SET state = 'done' WHERE run_id = 'database 4'",
+            "refresh run database 4 is done, and its records say blocked",
+        ),
+        (
+            "UPDATE refreshes SET run_id = 'other' WHERE run_id = 'database 2'",
+            "refresh run other is aborted and has no record of refresh_drawn",
+        ),
+    ],
+)
+def test_a_refresh_run_that_was_tampered_with_is_named(with_runs, statement, said):
+    tamper(with_runs, statement)
+    assert f"tables record 0: {said}" in named(with_runs)
+
+
+def test_a_key_for_two_slaves_waits_until_both_have_it(tmp_path):
+    new_root_key(tmp_path / "root")
+    site = open_site(tmp_path, "api")
+    path = tmp_path / "site" / "keys.db"
+    site.blocks.store_pending(a_block(1))
+    site.blocks.make_available(BlockId(1))
+    claim = a_claim("shared", (1, 2048, 2080), owner=Side.B)
+    site.allocations.accept(replace(claim, slaves=(SLAVE, OTHER_SLAVE)))
+    site.allocations.deliver_by_id(SLAVE, MASTER, ["shared"], NOW)
+    assert named(path) == []
+    site.allocations.deliver_by_id(OTHER_SLAVE, MASTER, ["shared"], NOW)
+    site.close()
+    assert named(path) == []
+    tamper(path, "UPDATE keys SET state = 'allocated'")
+    assert named(path) == [
+        "tables record 0: key shared is allocated, and its records say delivered"
+    ]
+
+
+def test_records_that_contradict_each_other_are_both_told(database):
+    site = open_site(database.parent.parent, "cli")
+    site.database.write(lambda tx: tx.audit("key_burnt", key_id="peer's"))
+    site.close()
+    assert named(database) == [
+        "tables record 0: key peer's is delivered, and its records say burnt and delivered"
+    ]
+
+
+def test_every_record_of_a_move_is_compared():
+    moves = {event for move in LIFECYCLE for event in move.events}
+    assert set(BY_ACTION) == moves | {f"refresh_{state}" for state in RefreshState}
 
 
 def test_a_place_without_a_store_is_refused(tmp_path):

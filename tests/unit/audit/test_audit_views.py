@@ -14,6 +14,8 @@ from qkd_core.types.audit import (
     CheckpointOffer,
     Countersigned,
     KeyRecords,
+    LogPage,
+    LogPlace,
     NotCountersigned,
     OtherHead,
     ShownRecord,
@@ -48,6 +50,10 @@ class Site:
     def records_of(self, key_id):
         self.asked.append(key_id)
         return SHOWN
+
+    def log_page(self, place):
+        self.asked.append(place)
+        return self.answer
 
 
 class Session:
@@ -92,6 +98,31 @@ def test_an_offer_and_its_answer_arrive_as_they_were_sent(site, client, answer):
 def test_the_records_of_a_key_arrive_as_they_were_sent(site, client):
     assert HttpAuditPeer(Session(client)).records_of("a key ü") == SHOWN
     assert site.asked == ["a key ü"]
+
+
+@pytest.mark.parametrize("place", [None, LogPlace(0, 0, -1), LogPlace(2**53 - 1, 6, 12)])
+@pytest.mark.parametrize("page", [LogPage(("{}", "ü"), LogPlace(9, 2, 3)), LogPage((), None)])
+def test_a_page_of_the_log_arrives_as_it_was_sent(site, client, place, page):
+    site.answer = page
+    assert HttpAuditPeer(Session(client)).log_page(place) == page
+    assert site.asked == [place]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "size=1",
+        "size=1&part=0",
+        "size=-1&part=0&after=0",
+        "size=1&part=0&after=-2",
+        "size=1&part=x&after=0",
+        "size=1&size=2&part=0&after=0",
+        "size=1&part=0&after=0&more=1",
+    ],
+)
+def test_a_malformed_place_is_refused(site, client, query):
+    assert client.get(f"/peer/v1/audit/log?{query}").status_code == 400
+    assert site.asked == []
 
 
 WRONG = [
@@ -146,3 +177,19 @@ def test_a_peer_that_shows_no_records_is_asked_later():
         HttpAuditPeer(Answering(PeerAnswer(404, {}))).records_of("key")
     with pytest.raises(PeerViolation):
         HttpAuditPeer(Answering(PeerAnswer(200, {"kme_id": 1}))).records_of("key")
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "error"),
+    [
+        (404, {}, PeerUnavailable),
+        (200, {}, PeerViolation),
+        (200, {"lines": [7], "following": None}, PeerViolation),
+        (200, {"lines": [], "following": 7}, PeerViolation),
+        (200, {"lines": [], "following": {"size": 1}}, PeerViolation),
+        (200, {"lines": [], "following": {"size": 1, "part": 0, "after": -2}}, PeerViolation),
+    ],
+)
+def test_a_page_that_makes_no_sense_is_no_page(status, fields, error):
+    with pytest.raises(error, match="the audit log"):
+        HttpAuditPeer(Answering(PeerAnswer(status, fields))).log_page(None)

@@ -6,6 +6,7 @@ import pytest
 
 from keyferry.channel.frames import Frame
 from qkd_core.errors import AuthenticationFailed, ChannelError, PeerAborted
+from qkd_core.photons.authentication import tag_of
 from qkd_core.types.authentication import Lane, MessageKind
 from qkd_core.types.ids import BlockId, Side
 
@@ -65,7 +66,7 @@ def test_a_message_reflected_to_its_sender_is_refused(ends):
     ends[A].talk().send_tagged(MessageKind.PLAN, b"a plan")
     frame = ends[A].wire.sent[0]
     ends[A].wire.incoming.put(frame)
-    with pytest.raises(AuthenticationFailed, match="a pad of this site"):
+    with pytest.raises(AuthenticationFailed, match="to verify with"):
         ends[A].talk().receive_tagged(MessageKind.PLAN)
 
 
@@ -151,11 +152,16 @@ def test_a_confirmation_under_the_block_s_own_segment_is_refused(ends, block):
     for end in ends.values():
         end.store.blocks.store_pending(block(1))
 
-    def forged(frame: Frame) -> Frame:
-        name = replace(frame.trailer.name, segment=BlockId(1), index=0)
-        return frame._replace(trailer=frame.trailer._replace(name=name))
+    def tagged_with_the_block(frame: Frame) -> Frame:
+        """As a peer would that does not keep the rule: the tag itself is true."""
+        trailer = frame.trailer._replace(
+            name=replace(frame.trailer.name, segment=BlockId(1), index=0)
+        )
+        pad = ends[B].store.pads.expected(trailer.name)
+        message = ends[B].talk(1)._message(frame.header, trailer, frame.body)
+        return frame._replace(trailer=trailer._replace(tag=tag_of(pad, message)))
 
-    ends[B].wire.altered = forged
+    ends[B].wire.altered = tagged_with_the_block
     ends[A].talk(1).send_tagged(MessageKind.CONFIRMATION, b"block 1")
     with pytest.raises(AuthenticationFailed, match="about block 1"):
         ends[B].talk(1).receive_tagged(MessageKind.CONFIRMATION)

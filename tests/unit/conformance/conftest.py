@@ -22,12 +22,10 @@ PATH = re.compile(r"/api/v1/keys/([^/]+)/(status|enc_keys|dec_keys)")
 KME_OF = {"sae-a": "kme-1", "sae-b": "kme-2", "sae-c": "kme-2"}
 STATUS = {
     "key_size": 256,
-    "stored_key_count": 400,
-    "max_key_count": 1000,
     "max_key_per_request": 8,
     "max_key_size": 65536,
     "min_key_size": 64,
-    "max_SAE_ID_count": 1,
+    "max_SAE_ID_count": 2,
 }
 
 
@@ -38,10 +36,12 @@ class Refused(Exception):
 
 
 class StandIn:
-    """``fault``: what it does wrong, None for nothing."""
+    """``fault``: what it does wrong, None for nothing. ``stored_bits``: what it can give."""
 
-    def __init__(self, cert: str, key: str, ca: str, fault: str | None = None) -> None:
-        self.fault = fault
+    def __init__(
+        self, cert: str, key: str, ca: str, fault: str | None = None, stored_bits: int = 1 << 21
+    ) -> None:
+        self.fault, self.left = fault, stored_bits
         self.keys: dict[str, dict[str, Any]] = {}
         self.lock = Lock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -97,6 +97,15 @@ class StandIn:
             def do_POST(self) -> None:
                 kme.answer(self, self.rfile.read(int(self.headers.get("Content-Length", "0"))))
 
+            def do_PUT(self) -> None:
+                self.do_POST()
+
+            def do_DELETE(self) -> None:
+                self.do_POST()
+
+            def do_PATCH(self) -> None:
+                self.do_POST()
+
             def log_message(self, *about: object) -> None:
                 pass
 
@@ -112,12 +121,16 @@ class StandIn:
         request.send_response(status)
         request.send_header("Content-Type", kind)
         request.send_header("Content-Length", str(len(data)))
+        if status == 405:
+            request.send_header("Allow", "GET" if request.path.endswith("status") else "GET, POST")
         request.end_headers()
         request.wfile.write(data)
 
     def error(self, refused: Refused) -> dict[str, Any]:
         if self.fault == "error_object":
             return {"message": refused.message, "details": ["a text"]}
+        if self.fault == "body_of_a_401" and refused.status == 401:
+            return {}
         return {"message": refused.message}
 
     def served(self, request: BaseHTTPRequestHandler, body: bytes) -> dict[str, Any]:
@@ -129,6 +142,9 @@ class StandIn:
         other, call = match.groups()
         other = other if self.fault == "encoded_ids" else unquote(other)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        allowed = ("GET",) if call == "status" else ("GET", "POST")
+        if request.command not in allowed and self.fault != "other_methods":
+            raise Refused(405, "not allowed")
         if call == "status":
             return self.status(caller, other)
         wanted = dict(query) if request.command == "GET" else self.parsed(body)
@@ -171,6 +187,8 @@ class StandIn:
             "master_SAE_ID": caller,
             "slave_SAE_ID": other,
         } | STATUS
+        fields["stored_key_count"] = min(self.left // 256, 1_000_000)
+        fields["max_key_count"] = 1_000_000
         match self.fault:
             case "status_items":
                 fields["status_extension"] = []
@@ -181,9 +199,7 @@ class StandIn:
             case "status_sizes_fit":
                 fields["min_key_size"] = 512
             case "status_counts_fit":
-                fields["stored_key_count"] = 2000
-            case "more_than_is_stored":
-                fields["stored_key_count"] = 2
+                fields["stored_key_count"] = 2_000_000
         return fields
 
     def new_keys(self, caller: str, slave: str, wanted: Any, method: str) -> dict[str, Any]:
@@ -197,7 +213,7 @@ class StandIn:
             wanted = {"number": 1}
         if not isinstance(wanted, dict):
             raise Refused(400, "not an object")
-        slaves = self.slaves(slave, wanted)
+        slaves = self.slaves(caller, slave, wanted)
         self.check_extensions(wanted)
         number = self.integer(wanted, "number", 1, method)
         n_bits = self.integer(wanted, "size", 256, method)
@@ -209,8 +225,17 @@ class StandIn:
             return {"keys": [{"key_ID": "1", "key": each["key"]} for each in given]}
         return {"keys": given}
 
-    def slaves(self, slave: str, wanted: dict[str, Any]) -> list[str]:
+    def slaves(self, caller: str, slave: str, wanted: dict[str, Any]) -> list[str]:
         more = wanted.get("additional_slave_SAE_IDs", [])
+        if slave == caller and self.fault != "master_is_slave":
+            raise Refused(400, "a key for oneself")
+        if "additional_slave_SAE_IDs" in wanted and not more:
+            if self.fault != "empty_additional_slaves":
+                raise Refused(400, "no additional slaves")
+        if caller in more and self.fault != "master_as_additional_slave":
+            raise Refused(400, "the master is no slave")
+        if len({slave, *more}) <= len(more) and self.fault != "additional_slave_twice":
+            raise Refused(400, "a slave is named twice")
         if len(more) > STATUS["max_SAE_ID_count"] and self.fault != "too_many_additional_slaves":
             raise Refused(400, "too many additional slaves")
         known = [each for each in [slave, *more] if each in KME_OF]
@@ -219,8 +244,12 @@ class StandIn:
         return known[:1] if self.fault == "additional_slave" else known
 
     def check_extensions(self, wanted: dict[str, Any]) -> None:
-        if "extension_mandatory" in wanted and self.fault != "unknown_mandatory_extension":
-            raise Refused(400, "not all extension_mandatory parameters are supported")
+        for extension in wanted.get("extension_mandatory", []):
+            if "keyferry_provenance" in extension and self.fault != "foreign":
+                if self.fault != "unmeetable_extension":
+                    raise Refused(400, "not all extension_mandatory request options could be met")
+            elif self.fault != "unknown_mandatory_extension":
+                raise Refused(400, "not all extension_mandatory parameters are supported")
         if "extension_optional" in wanted and self.fault == "unknown_optional_extension":
             raise Refused(400, "what is that")
 
@@ -251,8 +280,10 @@ class StandIn:
             raise Refused(400, "size is too low")
         if n_bits == STATUS["max_key_size"] and fault == "smallest_and_largest":
             raise Refused(400, "size is too high")
-        if number * n_bits > 400 * 256:
+        if number * n_bits > self.left:
             raise Refused(429 if fault == "more_than_is_stored" else 503, "too few keys")
+        if fault != "endless":
+            self.left -= number * n_bits
 
     def new_key(self, master: str, slaves: list[str], n_bits: int) -> dict[str, Any]:
         with self.lock:
@@ -267,10 +298,18 @@ class StandIn:
 
     def keys_with_ids(self, caller: str, master: str, wanted: Any) -> dict[str, Any]:
         key_ids = self.asked_ids(wanted)
+        if master == caller and self.fault != "master_is_slave":
+            raise Refused(400, "a key of oneself")
+        if len(set(key_ids)) != len(key_ids) and self.fault != "duplicate_key_ids":
+            raise Refused(400, "a key ID is named twice")
         with self.lock:
             known = [self.keys.get(key_id) for key_id in key_ids]
             self.check_owner(caller, known)
             gone = [key is None or caller not in key["left"] for key in known]
+            if any(gone) and self.fault == "all_or_nothing":
+                for key in known:
+                    if key is not None:
+                        key["left"].discard(caller)
             self.check_there(gone, known)
             found = [key for key in known if key is not None]
             for key in found:

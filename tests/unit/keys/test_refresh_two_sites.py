@@ -58,6 +58,7 @@ class Fuse:
     after: bool = False
     count: int = 0
     names: list[str] = field(default_factory=list)
+    deed: Callable[[], None] | None = None  # done instead of the crash
 
     def around(self, name: str, effect: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(*arguments: Any, **options: Any) -> Any:
@@ -65,13 +66,18 @@ class Fuse:
             self.names.append(name)
             burns = self.count == self.burns_at
             if burns and not self.after:
-                raise Crash(f"before {name}")
+                self._burn(f"before {name}")
             result = effect(*arguments, **options)
-            if burns:
-                raise Crash(f"after {name}")
+            if burns and self.after:
+                self._burn(f"after {name}")
             return result
 
         return guarded
+
+    def _burn(self, when: str) -> None:
+        if self.deed is None:
+            raise Crash(when)
+        self.deed()
 
 
 class Fused:
@@ -185,7 +191,7 @@ class Site:
             raise self.refuses
 
     def runs(self) -> list[RefreshRun]:
-        return list(self.store.refreshes._runs.values())
+        return list(self.store._site.refreshes.values())
 
     def newest(self) -> RefreshRun:
         newest = self.store.refreshes.newest(POLICY.name)
@@ -198,16 +204,20 @@ def two_sites(fuse: Fuse | None = None) -> tuple[Site, Site, ManualClock]:
     a, b = Site(Side.A, fuse, clock), Site(Side.B, fuse, clock)
     a.connect(b)
     b.connect(a)
-    bits = np.random.default_rng(1).integers(0, 2, N_SECRET, dtype=np.uint8)
-    for site in (a, b):
-        site.store.blocks.store_pending(a_block(bits))
-        site.store.blocks.make_available(BlockId(1))
+    share(a, b, BlockId(1))
     return a, b, clock
 
 
-def a_block(bits: Any) -> NewBlock:
+def share(a: Site, b: Site, number: BlockId) -> None:
+    bits = np.random.default_rng(number).integers(0, 2, N_SECRET, dtype=np.uint8)
+    for site in (a, b):
+        site.store.blocks.store_pending(a_block(number, bits))
+        site.store.blocks.make_available(number)
+
+
+def a_block(number: BlockId, bits: Any) -> NewBlock:
     return NewBlock(
-        block_id=BlockId(1),
+        block_id=number,
         link_id=LinkId("link"),
         layout=BlockLayout(n_secret=N_SECRET, segment_pads=0),
         bits=pack(bits),
@@ -297,6 +307,40 @@ def test_a_run_ends_in_the_same_generation_at_both_sites() -> None:
         assert a.newest().generation == b.newest().generation == expected
     assert [key.secret for key in a.sink.read()] == [key.secret for key in b.sink.read()]
     assert a.newest().native_version == 3
+
+
+def zeroise(ordering: Site, told: Site) -> None:
+    """The order of an operator at one site, and its notice at the other one."""
+    ordering.store.agreement.zeroise_link("test")
+    for notice in ordering.store.agreement.notices(10):
+        told.store.agreement.heed(notice)
+
+
+@pytest.mark.parametrize("ordered_at", list(Side))
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "number", range(1, len(EFFECTS) + 1), ids=lambda n: f"{n}:{EFFECTS[n - 1]}"
+)
+def test_a_zeroised_link_at_any_effect_ends_the_run_and_not_the_policy(
+    number, after, ordered_at
+) -> None:
+    fuse = Fuse(burns_at=number, after=after)
+    a, b, _ = two_sites(fuse)
+    sites = {Side.A: a, Side.B: b}
+    fuse.deed = lambda: zeroise(sites[ordered_at], sites[ordered_at.other])
+    a.begin()
+    drain(a, b)
+    assert fuse.count >= number, "the link was not zeroised"
+    share(a, b, BlockId(2))  # after the rekey
+    a.begin()
+    drain(a, b)
+    for site in (a, b):
+        assert site.newest().state is S.DONE
+        assert all(run.state in (S.DONE, S.ABORTED, S.BLOCKED) for run in site.runs())
+        assert not any(is_held(site, run.key_id) for run in site.runs())
+        assert site.sink.agreed == a.newest().generation
+    assert a.sink.read()[-1] == b.sink.read()[-1]
+    check_promises(a, b)
 
 
 def test_the_effects_of_a_run_stand_in_their_order() -> None:
@@ -540,7 +584,7 @@ def test_a_peer_that_answers_for_another_key_changes_nothing() -> None:
     a.begin()
     a.step()
     forged = replace(b.newest(), key_id=KeyId("another"), state=S.PREPARED)
-    b.store.refreshes._runs[forged.run_id] = forged
+    b.store._site.refreshes[forged.run_id] = forged
     assert not a.step()
     assert a.newest().state is S.DRAWN
 
@@ -551,7 +595,7 @@ def test_an_initiator_that_lost_its_commit_takes_it_from_the_follower() -> None:
     while b.store.refreshes.newest(POLICY.name) is None or b.newest().state is not S.COMMITTED:
         a.step()
         b.step()
-    a.store.refreshes._runs[a.newest().run_id] = replace(a.newest(), state=S.PREPARED)
+    a.store._site.refreshes[a.newest().run_id] = replace(a.newest(), state=S.PREPARED)
     drain(a, b)
     assert (a.newest().state, b.newest().state) == (S.DONE, S.DONE)
 

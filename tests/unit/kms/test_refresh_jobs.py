@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.jobs.leader import LeaderLock
-from keyferry.jobs.process import Jobs, RefreshJob
+from keyferry.jobs.process import Jobs, RefreshJob, pace_of
 from keyferry.jobs.retrying import FIRST_S, LONGEST_S, Backoff
 from qkd_core.errors import KeysExhausted, PeerUnavailable, SinkRejected
 
@@ -95,6 +95,15 @@ def test_waits_double_up_to_a_minute_with_jitter_and_start_over_after_success() 
     assert backoff.may_try()
     backoff.succeeded()
     assert backoff.failed() == pytest.approx(0.75 * FIRST_S)
+
+
+@pytest.mark.parametrize(("interval_s", "longest_s"), [(10, 5), (1, 2), (3600, LONGEST_S)])
+def test_a_policy_never_waits_longer_than_half_its_interval_or_a_minute(
+    interval_s, longest_s
+) -> None:
+    pace = pace_of(interval_s)
+    waits = [pace.failed() for _ in range(20)]
+    assert longest_s / 2 <= max(waits) <= longest_s
 
 
 def test_the_first_run_ever_is_due_at_once_and_later_ones_when_told() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from keyferry.operator.socket import Caller
 from keyferry.store.checks.examples import LATER, a_preshared_secret, a_request
-from qkd_core.errors import ConfigError, KeyNotFound
+from qkd_core.errors import ConfigError, KeyNotFound, PeerViolation
 from qkd_core.types.agreement import BurntKey, ZeroisedLink
 from qkd_core.types.authentication import Lane
 from qkd_core.types.ids import Side
@@ -106,6 +106,52 @@ def test_a_rekey_starts_the_link_afresh_and_erases_the_file(operated, tmp_path):
     assert operated.store.pads.remaining(Side.A, Lane.POOL) > 0
 
 
+def test_the_peer_is_told_before_the_root_key_goes_and_it_goes_whatever_the_peer_answers(
+    operated, monkeypatch
+):
+    seen = []
+
+    def tell() -> bool:
+        seen.append(operated.site.root_key.exists())
+        raise PeerViolation("test")
+
+    monkeypatch.setattr(operated.errands, "tell", tell)
+    with pytest.raises(PeerViolation):
+        confirmed(operated, {"order": "zeroise", "what": "site"})
+    assert seen == [True]
+    assert not operated.site.root_key.exists()
+
+
+def test_a_zeroised_site_is_not_rekeyed_since_it_could_never_be_opened_again(operated, tmp_path):
+    file = tmp_path / "new.secret"
+    file.write_bytes(a_preshared_secret(seed=9))
+    file.chmod(0o600)
+    confirmed(operated, {"order": "zeroise", "what": "site"})
+    with pytest.raises(ConfigError, match="root key is gone"):
+        operated.orders.handle({"order": "rekey", "file": str(file)}, ALICE)
+
+
+def test_a_rekey_that_is_ordered_again_after_a_kill_only_erases_the_file(operated, tmp_path):
+    operated.store.witness.rekey(a_preshared_secret(seed=9), "killed after it")
+    operated.store.pads.take(Lane.POOL, older_than=None, proved=False)
+    left = operated.store.pads.remaining(Side.A, Lane.POOL)
+    file = tmp_path / "new.secret"
+    file.write_bytes(a_preshared_secret(seed=9))
+    file.chmod(0o600)
+    confirmed(operated, {"order": "rekey", "file": str(file)})
+    assert not file.exists()
+    assert operated.store.pads.remaining(Side.A, Lane.POOL) == left
+
+
+def test_a_file_of_zeros_is_no_secret(operated, tmp_path):
+    file = tmp_path / "new.secret"
+    file.write_bytes(bytes(len(a_preshared_secret())))
+    file.chmod(0o600)
+    with pytest.raises(ConfigError, match="all zeros"):
+        confirmed(operated, {"order": "rekey", "file": str(file)})
+    assert operated.store.blocks.stored_bytes() > 0
+
+
 @pytest.mark.parametrize("mode", [0o644, None])
 def test_a_secret_that_cannot_be_used_is_refused_before_anything_is_asked(operated, tmp_path, mode):
     file = tmp_path / "new.secret"
@@ -128,6 +174,12 @@ def test_status_says_what_an_operator_wants_to_know(operated):
     assert told["oldest_epoch"] == {"epoch": 1, "created_at": operated.clock.time}
     assert told["peer"] == {"kme": "kme-b", "answers": True}
     assert told["alarms"] == {}
+    assert told["witness"]["state"] == "new"
+    assert told["audit"] == {"writable": True, "signed": 0, "countersigned": 0}
+    assert told["reconciled_at"] is None
+    operated.store.records.note_reconciled(2, 8192, 0)
+    again = operated.orders.handle({"order": "status"}, ALICE)
+    assert again["reconciled_at"] == int(operated.clock.time)
 
 
 @pytest.mark.parametrize("request_", [{}, {"order": "format"}, {"order": 3}, {"order": "burn"}])

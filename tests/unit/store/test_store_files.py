@@ -1,7 +1,7 @@
 import sqlite3
 import stat
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -16,8 +16,8 @@ from keyferry.store.checks.examples import (
     a_preshared_secret,
     a_request,
 )
-from keyferry.store.connection import REQUIRED, check_pragmas, connect
-from keyferry.store.sealing import new_root_key
+from keyferry.store.connection import REQUIRED, check_pragmas, connect, prepare_file
+from keyferry.store.sealing import new_root_key, read_root_key
 from keyferry.store.turnstile import PLACES
 from qkd_core.errors import AuditUnavailable, ConfigError, StoreDamaged
 from qkd_core.keys.allocation import cut_block
@@ -147,9 +147,31 @@ def test_a_file_that_is_no_database_is_refused(tmp_path, open_site):
         open_site()
 
 
+def test_every_connection_of_a_process_survives_a_loss_of_power(tmp_path, open_site, monkeypatch):
+    """The values stand here as numbers, so that a weaker table of them is found out."""
+    opened = []
+    connect_to = sqlite3.connect
+
+    def remembered(*arguments, **more):
+        opened.append(connect_to(*arguments, **more))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", remembered)
+    fill(open_site())
+    durable = {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1, "foreign_keys": 1}
+    alive = 0
+    for connection in opened:
+        with suppress(sqlite3.ProgrammingError):  # closed again
+            for name, value in durable.items():
+                assert connection.execute(f"PRAGMA {name}").fetchone()[0] == value
+            alive += 1
+    assert alive >= 2  # the writer's and a reader's
+
+
 @pytest.mark.parametrize("name", ["synchronous", "secure_delete", "foreign_keys", "busy_timeout"])
 def test_a_connection_without_a_required_setting_is_refused(tmp_path, name):
-    with closing(connect(tmp_path / "x.db")) as connection:
+    prepare_file(tmp_path / "s" / "x.db")
+    with closing(connect(tmp_path / "s" / "x.db")) as connection:
         check_pragmas(connection)
         connection.execute(f"PRAGMA {name} = 0")
         with pytest.raises(ConfigError, match=f"{name} = 0, this store needs {REQUIRED[name]}"):
@@ -196,3 +218,13 @@ def test_an_empty_place_may_be_opened_by_many_at_once(tmp_path, open_site):
         store.blocks.note_used(BlockId(1))
     chains = stores[0].database.rows("SELECT role, number FROM chains ORDER BY 1, 2")
     assert chains == [("api", 1), ("api", 2), ("cli", 1), ("cli", 2), ("engine", 1), ("jobs", 1)]
+
+
+def test_a_root_key_that_was_being_erased_opens_no_store(tmp_path):
+    """A kill may come between the zeros and the end of the file."""
+    root = tmp_path / "root.key"
+    new_root_key(root)
+    read_root_key(root)
+    root.write_bytes(bytes(len(root.read_bytes())))
+    with pytest.raises(ConfigError, match="erased"):
+        read_root_key(root)

@@ -56,6 +56,22 @@ def test_a_restart_skips_the_rest_of_the_run(open_site):
     assert take(store).index == 2  # the first process, had it lived: still its own run
 
 
+def test_a_process_that_runs_on_tags_with_nothing_of_before_a_rekey(open_site):
+    """The order is carried out by another process; a run of the old secret waits in this one."""
+    store, jobs = open_site(), open_site()
+    store.pads.install_preshared(a_preshared_secret())
+    old = take_whole(store)
+    jobs.witness.rekey(a_preshared_secret(seed=7), "test")
+    new, fresh = take_whole(store), take_whole(open_site())
+    assert new.name.index == 0
+    assert fresh.name.index == 16
+    assert old.hash_key != new.hash_key == fresh.hash_key
+
+
+def take_whole(store):
+    return store.pads.take(Lane.POOL, older_than=None, proved=False)
+
+
 def test_a_restart_costs_no_pad_of_the_reserve_that_was_not_handed_out(open_site):
     """Settling before anything is proved: a site that restarts often keeps its reserve."""
     open_site().pads.install_preshared(a_preshared_secret())

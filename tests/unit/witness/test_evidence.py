@@ -33,16 +33,16 @@ def test_a_process_that_starts_beside_a_busy_one_does_not_take_the_store_for_an_
     assert len(written) > 40
 
 
-def test_a_note_that_is_gone_or_not_yet_written_says_nothing(tmp_path, pair):
+def test_a_note_that_is_gone_or_not_yet_written_says_nothing(tmp_path):
     (tmp_path / f"api-1{HEAD}").write_text("")
     (tmp_path / f"api-2{HEAD}").symlink_to(tmp_path / "gone")
     assert Evidence(tmp_path).noted() == {}
 
 
-def test_a_record_that_was_noted_and_is_not_in_the_store_is_named(tmp_path, pair):
+def test_a_record_that_was_noted_and_is_not_in_the_store_is_named(tmp_path, sqlite_pair):
     (tmp_path / f"api-1{HEAD}").write_text(f"{7:020d} {'0' * 64}\n")
     noted = Evidence(tmp_path).noted()
-    with pair.a.database.reader.snapshot() as connection:
+    with sqlite_pair.a.database.reader.snapshot() as connection:
         assert contradiction(connection, noted) == (
             "record 7 of api-1 was written here and is not in the store"
         )

@@ -108,8 +108,7 @@ def test_bytes_that_were_cut_after_the_last_exchange_are_passed_over(pair):
     old = pair.put_back(Side.A)
     pair.keepers[Side.A].open()
     assert not lost & ranges(old, deliver(old, 100))
-    passed = old.database.rows("SELECT value FROM tally WHERE name = 'bytes_passed_over'")
-    assert 640 <= passed[0][0] <= 65536
+    assert 640 <= old.figures().witness.bytes_passed_over <= 65536
 
 
 def test_what_is_passed_over_is_burnt_at_the_peer_too(pair):
@@ -122,8 +121,10 @@ def test_what_is_passed_over_is_burnt_at_the_peer_too(pair):
     pair.tell(Side.A)
     assert pair.b.figures().free_bytes == old.figures().free_bytes
     assert pair.b.figures().free_bytes["a"] == free - 65536
-    burnt = pair.b.database.rows("SELECT n_bits FROM keys WHERE state = 'burnt'")
-    assert burnt == [(8 * 65536,)]
+    (record,) = pair.b.records.records([1])
+    assert [taken.part for taken in record.taken] == [KeyRange(1, 0, 65536)]
+    with pytest.raises(KeyNotFound):
+        pair.b.allocations.read_held(record.taken[0].key_id)
 
 
 def test_pads_that_were_used_after_the_last_exchange_are_passed_over(pair):
@@ -151,8 +152,9 @@ def test_a_held_key_that_was_consumed_after_the_last_exchange_is_burnt(pair):
         with pytest.raises(KeyNotFound) as refused:
             fetch(old, key)
         assert refused.value.reason == "consumed"
+    assert len(pair.a.agreement.notices(10)) == 3  # keys, and bytes
     pair.tell(Side.A)
-    assert pair.b.database.rows("SELECT count(*) FROM heeded") == [(3,)]  # keys, and bytes
+    assert pair.b.figures().alarms.keys() == {"peer_unclean_start"}
 
 
 def test_a_key_that_was_told_and_consumed_with_its_answer_lost_is_not_told_again(pair):
@@ -227,7 +229,8 @@ def test_after_an_orderly_stop_nothing_is_lost(pair):
     pair.keepers[Side.A].open()
     assert min(ranges(again, deliver(again)))[1] == last[1] + 1
     assert fetch(again, key)[0].secret == key.secret
-    assert again.database.rows("SELECT count(*) FROM keys WHERE state = 'burnt'") == [(0,)]
+    assert again.figures().witness.keys_burnt == 0
+    assert again.agreement.notices(10) == ()
 
 
 def test_an_orderly_stop_that_the_peer_did_not_hear_of_counts_as_unclean(pair):
@@ -317,11 +320,7 @@ def test_a_second_site_with_the_same_store_is_found_out(pair):
     keeper = pair.keepers[Side.A]
     pair.copy(Side.A)
     given = ranges(original, deliver(original, 10))
-    elsewhere = pair.folder / "elsewhere"
-    (pair.folder / "copy").rename(elsewhere)
-    pair.folder.joinpath(Side.A).rename(pair.folder / "first")
-    elsewhere.rename(pair.folder / Side.A)
-    clone = pair.start(Side.A)
+    clone = pair.start_elsewhere(Side.A)
     pair.keepers[Side.A].open()
     assert not given & ranges(clone, deliver(clone, 10))
     with pytest.raises(RolledBack):
@@ -333,12 +332,12 @@ def test_a_new_incarnation_is_refused_until_the_peer_is_rekeyed_too(pair):
     pair.share(1)
     pair.open()
     secret = a_preshared_secret(7)
-    pair.a.witness.rekey(secret)
+    pair.a.witness.rekey(secret, "rekey")
     with pytest.raises(PeerUnavailable):
         pair.keepers[Side.A].open()
     with pytest.raises(RolledBack):  # what it has is of before A's rekey
         pair.keepers[Side.B].tick()
-    pair.b.witness.rekey(secret)
+    pair.b.witness.rekey(secret, "rekey")
     pair.open()
     with pytest.raises(KeysExhausted):
         deliver(pair.a)
@@ -353,7 +352,7 @@ def test_a_copy_of_before_a_rekey_is_refused(pair):
     pair.open()
     pair.copy(Side.A)
     for store in (pair.a, pair.b):
-        store.witness.rekey(a_preshared_secret(7))
+        store.witness.rekey(a_preshared_secret(7), "rekey")
     pair.start(Side.A), pair.start(Side.B)
     pair.open()
     pair.put_back(Side.A)
@@ -361,11 +360,12 @@ def test_a_copy_of_before_a_rekey_is_refused(pair):
         pair.keepers[Side.A].open()
 
 
-def test_a_rekey_burns_the_stock_and_forgets_the_pads(pair):
+def test_a_rekey_burns_the_stock_and_forgets_the_pads(sqlite_pair):
+    pair = sqlite_pair
     pair.share(1)
     pair.open()
     pair.b.allocations.hold(a_request(), LATER)
-    pair.b.witness.rekey(a_preshared_secret(7))
+    pair.b.witness.rekey(a_preshared_secret(7), "rekey")
     figures = pair.b.figures()
     assert figures.free_bytes == {"a": 0, "b": 0}
     assert {count for count in figures.pool_pads.values()} == {1024}
@@ -375,10 +375,10 @@ def test_a_rekey_burns_the_stock_and_forgets_the_pads(pair):
 
 
 def test_a_secret_is_never_installed_twice(pair):
-    pair.a.witness.rekey(a_preshared_secret(7))
+    pair.a.witness.rekey(a_preshared_secret(7), "rekey")
     for secret in (a_preshared_secret(), a_preshared_secret(7)):
         with pytest.raises(ConfigError):
-            pair.a.witness.rekey(secret)
+            pair.a.witness.rekey(secret, "rekey")
     assert pair.a.pads.remaining(Side.A, Lane.POOL) == 1024
 
 

@@ -16,13 +16,16 @@ from keyferry.store.checks.examples import (
 )
 from qkd_core.errors import KeyNotFound, PeerViolation
 from qkd_core.keys.allocation import cut_block
+from qkd_core.types.agreement import DestroyedBlock
 from qkd_core.types.ids import BlockId, KeyId, LinkId, Side
 from qkd_core.types.keys import Allocation, BlockState
 
 
 def _violates(sites: TwoSites, claim: Allocation, *burnt: int) -> None:
     refuses(PeerViolation, lambda: sites.b.allocations.accept(claim))
+    told = [notice.deed for notice in sites.b.agreement.notices(100)]
     for block in burnt:
+        expect(DestroyedBlock(BlockId(block), "peer violation") in told, "the peer is told")
         expect(sites.b.blocks.state(BlockId(block)) is BlockState.DESTROYED, "the block is burnt")
 
 

@@ -7,6 +7,7 @@ from typing import ParamSpec, Protocol
 
 import numpy as np
 
+from keyferry.store.gate import Gate
 from qkd_core.ports import (
     AgreementStore,
     AllocationStore,
@@ -15,6 +16,7 @@ from qkd_core.ports import (
     PoolGauge,
     RecordStore,
     RefreshStore,
+    WitnessStore,
 )
 from qkd_core.types.authentication import PRESHARED_BYTES
 from qkd_core.types.figures import SiteFigures
@@ -52,6 +54,12 @@ class SiteStore(Protocol):
 
     @property
     def pool(self) -> PoolGauge: ...
+
+    @property
+    def witness(self) -> WitnessStore: ...
+
+    @property
+    def gate(self) -> Gate: ...
 
     def figures(self) -> SiteFigures: ...
 

@@ -1,38 +1,84 @@
 """The ports of the store without a database: for tests, and as the plain statement of the rules.
 
-Nothing survives the process.
+All that a site has is in its `MemorySite`; the ports of each process are made anew over it. Nothing
+survives the process that holds it.
 """
 
+from keyferry.store.gate import Gate, NoWitness, PeerGate
 from keyferry.store.memory.agreement import MemoryAgreement
 from keyferry.store.memory.allocations import MemoryAllocations
 from keyferry.store.memory.blocks import MemoryBlocks
+from keyferry.store.memory.cutting import MemoryCutting
 from keyferry.store.memory.pads import MemoryPads
 from keyferry.store.memory.pool import MemoryPool
 from keyferry.store.memory.records import MemoryRecords
 from keyferry.store.memory.refreshes import MemoryRefreshes
+from keyferry.store.memory.runs import MemoryRuns
 from keyferry.store.memory.site import MemorySite
+from keyferry.store.memory.witness import MemoryWitness
 from qkd_core.ports import Clock
 from qkd_core.types.authentication import Lane
-from qkd_core.types.figures import SiteFigures
+from qkd_core.types.figures import SiteFigures, WitnessFigures
 from qkd_core.types.ids import KmeId, LinkId, Side
 from qkd_core.types.keys import AuditEvent
 
 
 class MemoryStore:
-    """One site's store; the same attributes as `keyferry.store.sqlite.Store`."""
+    """One site's store; the same attributes as `keyferry.store.sqlite.Store`.
 
-    def __init__(self, *, link_id: LinkId, side: Side, kme_id: KmeId, clock: Clock) -> None:
+    ``witnessed``: nothing is delivered, consumed or tagged before the peer has let the site open.
+    """
+
+    def __init__(
+        self,
+        *,
+        link_id: LinkId,
+        side: Side,
+        kme_id: KmeId,
+        clock: Clock,
+        witnessed: bool = False,
+    ) -> None:
         self.kme_id = kme_id
-        self._site = MemorySite(link_id=link_id, side=side, clock=clock)
-        self.pads = MemoryPads(self._site)
-        self.blocks = MemoryBlocks(self._site, self.pads)
-        self.refreshes = MemoryRefreshes(self._site)
-        self.pool = MemoryPool(self._site)
-        self.allocations = MemoryAllocations(self._site, self.blocks, self.refreshes.bound_keys)
-        self.agreement = MemoryAgreement(
-            self._site, self.blocks, self.allocations, self.pads.forget
+        self._open(MemorySite(link_id=link_id, side=side, clock=clock, witnessed=witnessed))
+
+    def opened_again(self) -> "MemoryStore":
+        """The same site, as its next process has it, or another one beside this."""
+        return self._over(self._site)
+
+    def copied(self) -> "MemoryStore":
+        """The site as it stands: what a copy of its files would be opened as later."""
+        return self._over(self._site.copy())
+
+    def _over(self, site: MemorySite) -> "MemoryStore":
+        store = object.__new__(MemoryStore)
+        store.kme_id = self.kme_id
+        store._open(site)
+        site.audit("opened_again")  # so that a copy of before is known to be older
+        return store
+
+    def _open(self, site: MemorySite) -> None:
+        self._site = site
+        self.gate: Gate = PeerGate() if site.witnessed else NoWitness()
+        self.pads = MemoryPads(site, self.gate)
+        self.blocks = MemoryBlocks(site, self.pads)
+        self.refreshes = MemoryRefreshes(site)
+        self.pool = MemoryPool(site)
+        cutting = MemoryCutting(site, self.gate, self.blocks)
+        self.allocations = MemoryAllocations(
+            site, self.gate, self.blocks, cutting, self.refreshes.bound_keys
         )
-        self.records = MemoryRecords(self._site, self.blocks, self.pads.marks)
+        self.agreement = MemoryAgreement(
+            site,
+            self.gate,
+            self.blocks,
+            self.allocations,
+            self.pads.forget,
+        )
+        self.records = MemoryRecords(site, self.blocks, self.pads.marks)
+        runs = MemoryRuns(site, self.blocks, self.pads, self.agreement.burn_free)
+        self.witness = MemoryWitness(
+            site, runs, self.pads, self.agreement, self.refreshes.bound_keys
+        )
 
     @property
     def events(self) -> list[AuditEvent]:
@@ -60,6 +106,13 @@ class MemoryStore:
                 paused=site.paused,
                 orphaned_keys=site.orphaned_keys,
                 alarms=dict(site.alarms),
+                witness=WitnessFigures(
+                    state=site.own.state,
+                    peer_state=site.peer.state,
+                    bytes_passed_over=site.bytes_passed_over,
+                    pads_passed_over=site.pads_passed_over,
+                    keys_burnt=site.keys_burnt_unclean,
+                ),
             )
 
     def close(self) -> None:

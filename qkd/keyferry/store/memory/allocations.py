@@ -4,20 +4,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from uuid import uuid4
 
+from keyferry.store.gate import Gate, KeysParked
 from keyferry.store.memory.blocks import MemoryBlocks
-from keyferry.store.memory.pool import memory_level
+from keyferry.store.memory.cutting import MemoryCutting
 from keyferry.store.memory.site import MemoryBlock, MemoryKey, MemorySite
 from qkd_core.errors import KeyNotFound, NotAuthorised, PeerViolation
 from qkd_core.keys.allocation import (
     check_claim_form,
     check_claim_place,
     check_request,
-    described,
-    draw,
-    split,
-    weakest,
 )
-from qkd_core.keys.forecast import retry_after_s
 from qkd_core.keys.lifecycle import (
     CONSUMED,
     EXPIRED,
@@ -26,32 +22,52 @@ from qkd_core.keys.lifecycle import (
     check_key_move,
     reason_gone,
 )
+from qkd_core.types.agreement import DestroyedBlock, Notice
 from qkd_core.types.ids import BlockId, KeyId, SaeId
-from qkd_core.types.keys import Allocation, BlockState, DeliveredKey, KeyRequest
+from qkd_core.types.keys import Allocation, BlockState, DeliveredKey, KeyRange, KeyRequest
 
 
 class MemoryAllocations:
-    def __init__(self, site: MemorySite, blocks: MemoryBlocks, bound: Callable[[], set[KeyId]]):
+    def __init__(
+        self,
+        site: MemorySite,
+        gate: Gate,
+        blocks: MemoryBlocks,
+        cutting: MemoryCutting,
+        bound: Callable[[], set[KeyId]],
+    ) -> None:
         """``bound``: the keys of refresh runs that are under way, which do not expire."""
-        self._site, self._blocks, self._bound = site, blocks, bound
+        self._site, self._gate, self._blocks = site, gate, blocks
+        self._cutting, self._bound = cutting, bound
 
     def deliver(self, request: KeyRequest, expires_at: float) -> tuple[DeliveredKey, ...]:
-        with self._site.lock:
-            keys = self._allocate(request, expires_at)
+        def act() -> tuple[DeliveredKey, ...]:
+            keys = self._cutting.allocate(request, expires_at)
             return tuple([self._take_away(key) for key in keys])
 
+        check_request(request)
+        return self._cutting.within_runs(act)
+
     def hold(self, request: KeyRequest, expires_at: float) -> tuple[Allocation, ...]:
-        with self._site.lock:
-            keys = self._allocate(request, expires_at)
+        def act() -> tuple[Allocation, ...]:
+            keys = self._cutting.allocate(request, expires_at)
             for key in keys:
-                self._move(key, KeyState.ALLOCATED, "key_held")
+                self._cutting.move(key, KeyState.ALLOCATED, "key_held")
             return tuple(key.allocation for key in keys)
+
+        check_request(request)
+        return self._cutting.within_runs(act)
 
     def allocation(self, key_id: KeyId) -> Allocation | None:
         key = self._site.keys.get(key_id)
         return key.allocation if key else None
 
     def accept(self, allocation: Allocation) -> None:
+        self._gate.check()
+        self.take_over(allocation)
+
+    def take_over(self, allocation: Allocation) -> None:
+        """As `accept`, whether or not the gate is open: to burn the key."""
         with self._site.lock, self._violations_burn(allocation):
             known = self._site.keys.get(allocation.key_id)
             if known and known.allocation == allocation:
@@ -70,22 +86,22 @@ class MemoryAllocations:
                     raise PeerViolation(f"key {allocation.key_id} claims bytes of another key")
             for block_id in blocks:
                 self._blocks.make_available(block_id)
-            key = self._cut(allocation)
-            self._move(key, KeyState.ALLOCATED, "key_accepted")
+            key = self._cutting.cut(allocation)
+            self._site.fresh[allocation.key_id] = self._site.clock.now()
+            self._cutting.move(key, KeyState.ALLOCATED, "key_accepted")
 
     def deliver_by_id(
         self, slave: SaeId, master: SaeId, key_ids: Sequence[KeyId], now: float
     ) -> tuple[DeliveredKey, ...]:
-        with self._site.lock:
-            keys = [self._known(key_id, master) for key_id in key_ids]
-            for key in keys:
-                if slave not in key.allocation.slaves:
-                    raise NotAuthorised(f"key {key.allocation.key_id} is not for {slave}")
-            for key in keys:
-                self._check_there(key, slave, now)
-            return tuple([self._serve(key, slave) for key in keys])
+        self._gate.check()
+        try:
+            return self._hand_out(slave, master, key_ids, now)
+        except KeysParked as parked:
+            self._gate.release(parked.key_ids)
+            return self._hand_out(slave, master, key_ids, now)
 
     def read_held(self, key_id: KeyId) -> DeliveredKey:
+        self._gate.check()
         with self._site.lock:
             key = self._site.keys.get(key_id)
             if key is None or key.state is not KeyState.ALLOCATED:
@@ -97,7 +113,7 @@ class MemoryAllocations:
             key = self._site.keys.get(key_id)
             if key and key.state is KeyState.ALLOCATED:
                 state = KeyState.BURNT if burnt else KeyState.DELIVERED
-                self._move(key, state, "key_burnt" if burnt else "key_published")
+                self._cutting.move(key, state, "key_burnt" if burnt else "key_published")
 
     def expire(self, now: float) -> int:
         with self._site.lock:
@@ -109,7 +125,7 @@ class MemoryAllocations:
                 and key.allocation.key_id not in self._bound()
             ]
             for key in due:
-                self._move(key, KeyState.EXPIRED, "key_expired")
+                self._cutting.move(key, KeyState.EXPIRED, "key_expired")
             return len(due)
 
     def outbox(self, limit: int) -> tuple[Allocation, ...]:
@@ -121,67 +137,35 @@ class MemoryAllocations:
             done = set(key_ids)
             self._site.outbox = [i for i in self._site.outbox if i not in done]
 
-    def _allocate(self, request: KeyRequest, expires_at: float) -> list[MemoryKey]:
-        check_request(request)
-        n_bytes = request.n_bits // 8
-        drawn = draw(
-            self._blocks.free_runs(),
-            request.number * n_bytes,
-            lambda missing: retry_after_s(missing, memory_level(self._site)),
-        )
-        self._site.drawn.append((self._site.clock.now(), request.master, request.number * n_bytes))
-        keys = []
-        for ranges in split(drawn, [n_bytes] * request.number):
-            allocation = Allocation(
-                key_id=KeyId(str(uuid4())),
-                link_id=self._site.link_id,
-                owner=self._site.side,
-                master=request.master,
-                slaves=request.slaves,
-                ranges=ranges,
-                n_bits=request.n_bits,
-                expires_at=expires_at,
-            )
-            keys.append(self._cut(allocation))
-            self._site.outbox.append(allocation.key_id)
-        return keys
-
-    def _cut(self, allocation: Allocation) -> MemoryKey:
-        """Move the bytes out of their blocks into a key."""
-        secret = bytearray()
-        for part in allocation.ranges:
-            block = self._site.blocks[part.block_id]
-            secret += block.stored[part.start : part.stop]
-            block.stored[part.start : part.stop] = bytes(part.stop - part.start)
-            block.recorded[part.start : part.stop] = [True] * (part.stop - part.start)
-        blocks = [self._site.blocks[part.block_id] for part in allocation.ranges]
-        provenance = weakest(block.new.provenance for block in blocks)
-        key = MemoryKey(allocation, provenance, bytes(secret))
-        self._site.keys[allocation.key_id] = key
-        return key
-
-    def _move(self, key: MemoryKey, state: KeyState, action: str) -> None:
-        allocation = key.allocation
-        check_key_move(allocation.key_id, key.state, state)
-        key.state = state
-        if state is not KeyState.ALLOCATED:
-            key.secret = b""
-        self._site.audit(
-            action,
-            key_id=allocation.key_id,
-            master=allocation.master,
-            slaves=list(allocation.slaves),
-            n_bits=allocation.n_bits,
-            ranges=described(allocation.ranges),
-        )
+    def burn_free(self, part: KeyRange) -> Allocation:
+        """Cut free bytes of this site under a key ID of their own, for nobody."""
+        with self._site.lock:
+            return self._cutting.burn_free(part)
 
     def _take_away(self, key: MemoryKey) -> DeliveredKey:
         out = DeliveredKey(
             key_id=key.allocation.key_id, secret=key.secret, provenance=key.provenance
         )
         self._site.keys_delivered += 1
-        self._move(key, KeyState.DELIVERED, "key_delivered")
+        self._cutting.move(key, KeyState.DELIVERED, "key_delivered")
         return out
+
+    def _hand_out(
+        self, slave: SaeId, master: SaeId, key_ids: Sequence[KeyId], now: float
+    ) -> tuple[DeliveredKey, ...]:
+        """Raises KeysParked beside what `deliver_by_id` raises."""
+        with self._site.lock:
+            self._site.require_open()
+            keys = [self._known(key_id, master) for key_id in key_ids]
+            for key in keys:
+                if slave not in key.allocation.slaves:
+                    raise NotAuthorised(f"key {key.allocation.key_id} is not for {slave}")
+            for key in keys:
+                self._check_there(key, slave, now)
+            parked = [key_id for key_id in key_ids if key_id not in self._site.fresh]
+            if self._site.witnessed and parked:
+                raise KeysParked(parked)
+            return tuple([self._serve(key, slave) for key in keys])
 
     def _known(self, key_id: KeyId, master: SaeId) -> MemoryKey:
         key = self._site.keys.get(key_id)
@@ -210,6 +194,7 @@ class MemoryAllocations:
         if key.served == set(key.allocation.slaves):
             check_key_move(out.key_id, key.state, KeyState.DELIVERED)
             key.state, key.secret = KeyState.DELIVERED, b""
+            self._site.fresh.pop(out.key_id, None)
         return out
 
     def _named(self, allocation: Allocation) -> dict[BlockId, MemoryBlock]:
@@ -230,6 +215,9 @@ class MemoryAllocations:
         except PeerViolation as violation:
             self._site.alarms["peer_violation"] += 1
             self._site.audit("peer_violation", key_id=allocation.key_id, detail=str(violation))
-            for part in allocation.ranges:
-                self._blocks.destroy(part.block_id, "peer violation")
+            for block_id in sorted({part.block_id for part in allocation.ranges}):
+                if self._blocks.state(block_id) is BlockState.AVAILABLE:
+                    deed = DestroyedBlock(block_id, "peer violation")
+                    self._site.notices.append(Notice(str(uuid4()), deed))
+                self._blocks.destroy(block_id, "peer violation")
             raise

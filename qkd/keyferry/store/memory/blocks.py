@@ -10,6 +10,7 @@ from qkd_core.keys.allocation import cut_block
 from qkd_core.types.authentication import Lane
 from qkd_core.types.ids import BlockId, Provenance, Side
 from qkd_core.types.keys import BlockState, KeyRange, NewBlock
+from qkd_core.types.witness import OpenPart
 
 
 class MemoryBlocks:
@@ -120,6 +121,25 @@ class MemoryBlocks:
                 if last or block.piece(i) != block.piece(i + 1):
                     yield KeyRange(block.new.block_id, first, i + 1)
                     first = None
+
+    def open_parts(self) -> Iterator[OpenPart]:
+        """As `free_runs`, with how far this site may cut each by itself."""
+        for run in self.free_runs():
+            opened = self._site.blocks[run.block_id].opened
+            stop = next((i for i in range(run.start, run.stop) if i not in opened), run.stop)
+            yield OpenPart(run.block_id, run.start, stop, run.stop)
+
+    def open_runs(self) -> Iterator[KeyRange]:
+        """What this site may cut by itself."""
+        for part in self.open_parts():
+            if part.start < part.open_stop:
+                yield KeyRange(part.block_id, part.start, part.open_stop)
+
+    def closed_runs(self) -> Iterator[KeyRange]:
+        """What is free, and cannot have been cut by a later state of this store."""
+        for part in self.open_parts():
+            if part.open_stop < part.stop:
+                yield KeyRange(part.block_id, part.open_stop, part.stop)
 
     def available(self) -> list[MemoryBlock]:
         """Oldest first."""

@@ -1,72 +1,63 @@
 """`PadStore` in memory: each pad is marked when it is taken, so a run is one pad long."""
 
-from dataclasses import dataclass, field
-
-from keyferry.store.memory.site import MemorySite
+from keyferry.store.gate import Gate, PadsClosed
+from keyferry.store.memory.site import MemorySegment, MemorySite
 from keyferry.store.segments import (
     PRESHARED,
     RETIRED_BEHIND,
     SegmentBytes,
     cut_preshared,
 )
-from qkd_core.errors import AuthenticationFailed, AuthenticationPoolExhausted, ConfigError
-from qkd_core.types.authentication import PAD_BYTES, SETTLING_PADS, Lane, Pad, PadName
+from qkd_core.errors import (
+    AuthenticationFailed,
+    AuthenticationPoolExhausted,
+    ChannelError,
+    ConfigError,
+    PeerUnavailable,
+)
+from qkd_core.types.authentication import SETTLING_PADS, Lane, Pad, PadName
 from qkd_core.types.ids import BlockId, Side
 from qkd_core.types.keys import BlockState
 
-SegmentName = tuple[Side, Lane, BlockId]
-
-
-@dataclass(slots=True)
-class MemorySegment:
-    """``next``: as sender, the first index not taken; as receiver, the first above the mark."""
-
-    data: SegmentBytes
-    next: int = 0
-    proved: bool = False
-    burnt: set[int] = field(default_factory=set)
-
-    def pad(self, name: PadName) -> Pad:
-        at = PAD_BYTES * name.index
-        return Pad(name, self.data.hash_key, self.data.pads[at : at + PAD_BYTES])
-
-    @property
-    def left(self) -> int:
-        spent = {index for index in self.burnt if index >= self.next}
-        return self.data.n_pads - self.next - len(spent)
-
 
 class MemoryPads:
-    def __init__(self, site: MemorySite) -> None:
-        self._site = site
-        self._segments: dict[SegmentName, MemorySegment] = {}
-        self._secret: bytes | None = None
+    def __init__(self, site: MemorySite, gate: Gate) -> None:
+        self._site, self._gate = site, gate
 
     def install_preshared(self, secret: bytes) -> None:
-        with self._site.lock:
-            if self._secret is not None and self._secret != secret:
-                raise ConfigError("another pre-shared secret is installed on this link")
+        site = self._site
+        with site.lock:
             parts = cut_preshared(secret)
-            if self._secret is None:
-                self._secret = secret
-                for part in parts:
-                    self.add(part)
-                self._site.audit("pool_installed", n_pads=sum(part.n_pads for part in parts))
+            if site.secret == secret:
+                return
+            if site.secret is not None:
+                raise ConfigError("another pre-shared secret is installed on this link")
+            self.require_new(secret)
+            site.secret = secret
+            site.secrets.add(secret)
+            for part in parts:
+                self.add(part)
+            site.audit("pool_installed", n_pads=sum(part.n_pads for part in parts))
+
+    def require_new(self, secret: bytes) -> None:
+        """Raises ConfigError: a secret's pads serve once, so it is not installed again."""
+        if secret in self._site.secrets:
+            raise ConfigError("this pre-shared secret was installed before: make a new one")
 
     def take(self, lane: Lane, *, older_than: BlockId | None, proved: bool) -> Pad:
-        with self._site.lock:
-            mine = self._usable(lane, older_than)
-            if proved:
-                mine = [segment for segment in mine if segment.proved][-1:]
-            kept = 0 if proved else SETTLING_PADS
-            for segment in mine:
-                if segment.next < segment.data.n_pads - kept:
-                    return self._taken(segment)
-            raise AuthenticationPoolExhausted(f"no {lane.name.lower()} pad is left to send with")
+        try:
+            self._gate.check()
+            try:
+                return self._take(lane, older_than, proved)
+            except PadsClosed:
+                self._gate.more_pads(lane)
+                return self._take(lane, older_than, proved)
+        except PeerUnavailable as error:
+            raise ChannelError(f"no pad may be used now: {error}") from error
 
     def prove(self, name: PadName) -> None:
         with self._site.lock:
-            segment = self._segments.get((self._site.side, name.lane, name.segment))
+            segment = self._site.segments.get((self._site.side, name.lane, name.segment))
             if name.sender is self._site.side and segment and name.index < segment.next:
                 segment.proved = True
                 self._forget_spent(name)
@@ -86,7 +77,7 @@ class MemoryPads:
 
     def burn(self, name: PadName) -> None:
         with self._site.lock:
-            segment = self._segments.get((name.sender, name.lane, name.segment))
+            segment = self._site.segments.get((name.sender, name.lane, name.segment))
             if segment and name.index not in segment.burnt:
                 segment.burnt.add(name.index)
                 self._site.audit("tag_failed", segment=name.segment, index=name.index)
@@ -95,35 +86,36 @@ class MemoryPads:
         with self._site.lock:
             return sum(
                 segment.left
-                for (side, of_lane, _), segment in self._segments.items()
+                for (side, of_lane, _), segment in self._site.segments.items()
                 if (side, of_lane) == (sender, lane)
             )
 
     def add(self, data: SegmentBytes) -> None:
-        self._segments[data.sender, data.lane, data.segment] = MemorySegment(data)
+        self._site.segments[data.sender, data.lane, data.segment] = MemorySegment(data)
 
     def drop(self, block_id: BlockId) -> None:
         for sender in Side:
-            self._segments.pop((sender, Lane.POOL, block_id), None)
+            self._site.segments.pop((sender, Lane.POOL, block_id), None)
 
     def forget(self, newest: BlockId) -> None:
         """The link is zeroised: the pads of segments up to ``newest`` are gone."""
-        for name in list(self._segments):
+        for name in list(self._site.segments):
             if name[2] <= newest:
-                del self._segments[name]
-        self._secret = None
+                del self._site.segments[name]
+        self._site.secret = None
 
     def marks(self) -> dict[tuple[Side, int, BlockId], int]:
         """The first unused pad by sender, lane and segment."""
         return {
             (sender, int(lane), segment): kept.next
-            for (sender, lane, segment), kept in self._segments.items()
+            for (sender, lane, segment), kept in self._site.segments.items()
         }
 
-    def _usable(self, lane: Lane, older_than: BlockId | None) -> list[MemorySegment]:
+    def usable(self, lane: Lane, older_than: BlockId | None) -> list[MemorySegment]:
         """This site's segments to send with, oldest first."""
         found = []
-        for (sender, of_lane, number), segment in sorted(self._segments.items()):
+        by_age = sorted(self._site.segments.items(), key=lambda item: item[0])
+        for (sender, of_lane, number), segment in by_age:
             mine = sender is self._site.side and of_lane is lane
             old_enough = older_than is None or number < older_than
             if mine and old_enough and self._sendable(number):
@@ -134,6 +126,22 @@ class MemoryPads:
         block = self._site.block(number)
         return number == PRESHARED or (block is not None and block.state is BlockState.AVAILABLE)
 
+    def _take(self, lane: Lane, older_than: BlockId | None, proved: bool) -> Pad:
+        """Raises AuthenticationPoolExhausted; PadsClosed when the peer has to open a run first."""
+        with self._site.lock:
+            self._site.require_open()
+            mine = self.usable(lane, older_than)
+            if proved:
+                mine = [segment for segment in mine if segment.proved][-1:]
+            kept = 0 if proved else SETTLING_PADS
+            left = [segment for segment in mine if segment.next < segment.data.n_pads - kept]
+            for segment in left:
+                if not self._site.witnessed or segment.next < segment.opened:
+                    return self._taken(segment)
+            if left:
+                raise PadsClosed(f"no run of {lane.name.lower()} pads is open")
+            raise AuthenticationPoolExhausted(f"no {lane.name.lower()} pad is left to send with")
+
     def _taken(self, segment: MemorySegment) -> Pad:
         data = segment.data
         name = PadName(data.sender, data.lane, data.segment, segment.next)
@@ -142,7 +150,7 @@ class MemoryPads:
         return segment.pad(name)
 
     def _checked(self, name: PadName) -> MemorySegment:
-        segment = self._segments.get((name.sender, name.lane, name.segment))
+        segment = self._site.segments.get((name.sender, name.lane, name.segment))
         if name.sender is self._site.side or segment is None:
             raise AuthenticationFailed(f"there is no {name} to verify with")
         if not segment.next <= name.index < segment.data.n_pads or name.index in segment.burnt:
@@ -151,14 +159,14 @@ class MemoryPads:
 
     def _forget_spent(self, name: PadName) -> None:
         """Pads that older segments kept for settling will not be used: a newer one is proved."""
-        for (sender, lane, number), segment in list(self._segments.items()):
+        for (sender, lane, number), segment in list(self._site.segments.items()):
             older = (sender, lane) == (name.sender, name.lane) and number < name.segment
             if older and segment.next >= segment.data.n_pads - SETTLING_PADS:
-                del self._segments[sender, lane, number]
+                del self._site.segments[sender, lane, number]
 
     def _retire(self, name: PadName) -> None:
         """A sender takes the oldest segment first: what is far behind will not be used again."""
         oldest_kept = name.segment - RETIRED_BEHIND
-        for sender, lane, number in list(self._segments):
+        for sender, lane, number in list(self._site.segments):
             if (sender, lane) == (name.sender, Lane.POOL) and PRESHARED < number < oldest_kept:
-                del self._segments[sender, lane, number]
+                del self._site.segments[sender, lane, number]

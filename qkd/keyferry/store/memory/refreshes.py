@@ -1,7 +1,8 @@
 """`RefreshStore` in memory."""
 
 from keyferry.store.memory.site import MemorySite
-from keyferry.store.refresh_moves import FINISHED, RELEASED, is_new, moved
+from keyferry.store.refresh_moves import FINISHED, is_new, moved
+from qkd_core.keys.refresh import RELEASED
 from qkd_core.types.ids import KeyId
 from qkd_core.types.keys import RefreshRun, RefreshState
 
@@ -9,7 +10,6 @@ from qkd_core.types.keys import RefreshRun, RefreshState
 class MemoryRefreshes:
     def __init__(self, site: MemorySite) -> None:
         self._site = site
-        self._runs: dict[str, RefreshRun] = {}
 
     def begin(self, run: RefreshRun) -> None:
         with self._site.lock:
@@ -17,15 +17,15 @@ class MemoryRefreshes:
                 self._put(run)
 
     def run(self, run_id: str) -> RefreshRun | None:
-        return self._runs.get(run_id)
+        return self._site.refreshes.get(run_id)
 
     def unfinished(self) -> tuple[RefreshRun, ...]:
         with self._site.lock:
-            return tuple(run for run in self._runs.values() if run.state not in FINISHED)
+            return tuple(run for run in self._site.refreshes.values() if run.state not in FINISHED)
 
     def newest(self, policy: str) -> RefreshRun | None:
         with self._site.lock:
-            runs = [run for run in self._runs.values() if run.policy == policy]
+            runs = [run for run in self._site.refreshes.values() if run.policy == policy]
             return max(runs, key=lambda run: run.generation, default=None)
 
     def move(
@@ -37,23 +37,23 @@ class MemoryRefreshes:
         reason: str | None = None,
     ) -> RefreshRun:
         with self._site.lock:
-            known = self._runs.get(run_id)
+            known = self._site.refreshes.get(run_id)
             if known is None:
                 raise ValueError(f"refresh run {run_id} is not known")
             return self._put(moved(known, state, native_version, reason))
 
     def bound_keys(self) -> set[KeyId]:
         """Keys of runs that still need them."""
-        return {run.key_id for run in self._runs.values() if run.state not in RELEASED}
+        return {run.key_id for run in self._site.refreshes.values() if run.state not in RELEASED}
 
     def counts(self) -> dict[tuple[str, str], int]:
         counts: dict[tuple[str, str], int] = {}
-        for run in self._runs.values():
+        for run in self._site.refreshes.values():
             counts[run.policy, run.state] = counts.get((run.policy, run.state), 0) + 1
         return counts
 
     def _standing(self, run: RefreshRun) -> RefreshRun | None:
-        for known in self._runs.values():
+        for known in self._site.refreshes.values():
             if known.run_id == run.run_id:
                 return known
             if (known.policy, known.generation) == (run.policy, run.generation):
@@ -61,7 +61,7 @@ class MemoryRefreshes:
         return None
 
     def _put(self, run: RefreshRun) -> RefreshRun:
-        self._runs[run.run_id] = run
+        self._site.refreshes[run.run_id] = run
         self._site.audit(
             f"refresh_{run.state}",
             run_id=run.run_id,

@@ -1,24 +1,36 @@
 """What the in-memory ports of one site share. Every stored byte knows whether a key ever had it."""
 
 from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass, field
+from secrets import token_hex
 from threading import RLock
+from uuid import uuid4
 
-from qkd_core.errors import BlockDiscarded
+from keyferry.store.segments import SegmentBytes
+from qkd_core.errors import BlockDiscarded, PeerUnavailable, RolledBack
 from qkd_core.keys.lifecycle import KeyState, Subject, check_move
 from qkd_core.ports import Clock
-from qkd_core.types.agreement import Cession
+from qkd_core.types.agreement import Cession, Notice
+from qkd_core.types.authentication import PAD_BYTES, Lane, Pad, PadName
 from qkd_core.types.ids import BlockId, KeyId, LinkId, Provenance, SaeId, Side
-from qkd_core.types.keys import Allocation, AuditEvent, BlockState, NewBlock
+from qkd_core.types.keys import Allocation, AuditEvent, BlockState, NewBlock, RefreshRun
+from qkd_core.types.witness import ChainHead, Remembered, SiteState
 
 NO_BLOCK = BlockId(0)
+WRITER = "memory"  # the one writer of its audit
+
+SegmentName = tuple[Side, Lane, BlockId]
 
 
 @dataclass(slots=True)
 class MemoryBlock:
     """A block; ``recorded[i]`` says whether stored byte i was ever part of a key.
 
-    ``cessions``: ranges that changed their owner, oldest first.
+    cessions  ranges that changed their owner, oldest first
+    opened    bytes that this site may cut by itself, as its peer has acknowledged
+    lent      bytes that the peer may cut by itself, as this site has acknowledged
+    passed    of those, what it may have cut without telling: not lent again
     """
 
     new: NewBlock
@@ -27,6 +39,9 @@ class MemoryBlock:
     stored_at: float = 0.0
     state: BlockState = BlockState.PENDING
     cessions: list[Cession] = field(default_factory=list)
+    opened: set[int] = field(default_factory=set)
+    lent: set[int] = field(default_factory=set)
+    passed: set[int] = field(default_factory=set)
 
     def free_in(self, owner: Side) -> list[int]:
         """Indices of the owner's bytes that no key ever had, ascending."""
@@ -39,6 +54,8 @@ class MemoryBlock:
 
     def piece(self, i: int) -> int:
         """Which cession byte i came with, newest first in doubt; -1: none, it is its half's."""
+        if not self.cessions:
+            return -1
         came = [
             n for n, ceded in enumerate(self.cessions) if ceded.part.start <= i < ceded.part.stop
         ]
@@ -60,15 +77,70 @@ class MemoryKey:
     served: set[SaeId] = field(default_factory=set)
 
 
+@dataclass(slots=True)
+class MemorySegment:
+    """The pads of one direction and lane of one segment.
+
+    next    as sender, the first index not taken; as receiver, the first above the mark
+    opened  as sender, how far this site may take pads by itself
+    lent    as receiver, how far the peer may; below ``passed`` it may have, without telling
+    """
+
+    data: SegmentBytes
+    next: int = 0
+    proved: bool = False
+    burnt: set[int] = field(default_factory=set)
+    opened: int = 0
+    lent: int = 0
+    passed: int = 0
+
+    def pad(self, name: PadName) -> Pad:
+        at = PAD_BYTES * name.index
+        return Pad(name, self.data.hash_key, self.data.pads[at : at + PAD_BYTES])
+
+    @property
+    def left(self) -> int:
+        spent = {index for index in self.burnt if index >= self.next}
+        return self.data.n_pads - self.next - len(spent)
+
+
+@dataclass(slots=True)
+class MemoryProgress:
+    """What a site knows of itself; ``reason``: why it is rolled back."""
+
+    incarnation: str = field(default_factory=lambda: str(uuid4()))
+    era: int = 0
+    state: SiteState = SiteState.NEW
+    reason: str | None = None
+    closing: bool = False
+
+
 @dataclass(slots=True, kw_only=True)
 class MemorySite:
-    """What the four ports of one site share."""
+    """All that one site has. What a database would keep in a file is here, and nowhere else.
+
+    marks    a random name for each record of ``events``: no two stores have the same by chance
+    heeded   notices of the peer that took effect here, or why they never will
+    fresh    held keys of the peer that may be consumed without asking it, and since when
+    secrets  pre-shared ones that were ever installed; ``secret``: the one that is
+    """
 
     link_id: LinkId
     side: Side
     clock: Clock
     lock: RLock = field(default_factory=RLock)
     events: list[AuditEvent] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
+    witnessed: bool = False
+    own: MemoryProgress = field(default_factory=MemoryProgress)
+    peer: Remembered = field(default_factory=Remembered)
+    fresh: dict[KeyId, float] = field(default_factory=dict)
+    segments: dict[SegmentName, MemorySegment] = field(default_factory=dict)
+    secret: bytes | None = field(default=None, repr=False)
+    secrets: set[bytes] = field(default_factory=set, repr=False)
+    notices: list[Notice] = field(default_factory=list)
+    heeded: dict[str, str | None] = field(default_factory=dict)
+    refreshes: dict[str, RefreshRun] = field(default_factory=dict)
     newest: BlockId = NO_BLOCK
     blocks: dict[BlockId, MemoryBlock] = field(default_factory=dict)
     keys: dict[KeyId, MemoryKey] = field(default_factory=dict)
@@ -81,9 +153,34 @@ class MemorySite:
     keys_delivered: int = 0
     last_discard: str | None = None
     drawn: list[tuple[float, SaeId, int]] = field(default_factory=list)
+    bytes_passed_over: int = 0
+    pads_passed_over: int = 0
+    keys_burnt_unclean: int = 0
+
+    def copy(self) -> "MemorySite":
+        """The site as it stands, going its own way from now on."""
+        with self.lock:
+            return deepcopy(self, {id(self.lock): RLock(), id(self.clock): self.clock})
 
     def audit(self, action: str, **fields: str | int | float | list[str]) -> None:
         self.events.append(AuditEvent(action=action, fields=fields))
+        self.marks.append(token_hex(8))
+
+    def heads(self) -> dict[str, ChainHead]:
+        """The newest record, by its writer."""
+        return {WRITER: ChainHead(1, len(self.marks), self.marks[-1])} if self.marks else {}
+
+    def has_record(self, role: str, head: ChainHead) -> bool:
+        return (role, head.number) == (WRITER, 1) and self.marks[head.seq - 1 : head.seq] == [
+            head.hash
+        ]
+
+    def require_open(self) -> None:
+        """Raises RolledBack, PeerUnavailable when the site is witnessed and may not act."""
+        if self.witnessed and self.own.state is SiteState.ROLLED_BACK:
+            raise RolledBack(f"this site is rolled back: {self.own.reason}")
+        if self.witnessed and self.own.state is not SiteState.OPEN:
+            raise PeerUnavailable(f"this site is {self.own.state}: it waits for the peer's KME")
 
     def block(self, block_id: BlockId) -> MemoryBlock | None:
         return self.blocks.get(block_id)
