@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
-from keyferry.private_files import sync_folder, write_private
+from keyferry.private_files import sync_folder, write_private, written_at
 from keyferry.store.connection import check_private
 from qkd_core.errors import ConfigError, StoreDamaged
 from qkd_core.types.ids import LinkId
@@ -25,9 +25,12 @@ NONCE_BYTES = 12
 def new_root_key(path: Path) -> None:
     """Write a fresh root key to ``path`` with mode 0600; FileExistsError when one is there.
 
-    It is there whole or not at all, also for the processes of a site that start at once.
+    It is there whole or not at all, also for the processes of a site that start at once. Raises
+    ConfigError where none can be made.
     """
-    with TemporaryDirectory(prefix=".root-key-", dir=path.parent) as folder:
+    with written_at(path):
+        beside = TemporaryDirectory(prefix=".root-key-", dir=path.parent)
+    with beside as folder:
         made = Path(folder) / path.name
         write_private(made, os.urandom(KEY_BYTES))
         os.link(made, path)

@@ -31,7 +31,8 @@ Item = TypeVar("Item")
 GROUP_LIMIT = 256
 CHECKPOINT_EVERY_S = 60.0
 CHECKPOINT_RETRY_S = 1.0
-GATHER_S = 0.0003  # given for a larger group, when callers are expected back
+GATHER_S = 0.0003  # for one more to come, when callers are expected back
+IN_VAIN = 32
 PROBE_S = 1.0  # while nothing can be written: how often that is tried without being asked
 CHECKPOINT_WAIT_MS = 100  # for readers to finish; the requests in the queue wait as long
 
@@ -60,6 +61,7 @@ class Writer:
         self._pid = os.getpid()
         self._checkpoint_due = time.monotonic() + CHECKPOINT_EVERY_S
         self._writable = True
+        self._in_vain = 0  # commits before the next wait for callers, after one that none came in
         self._crowd = 0  # callers at the end of the last commit: those in it, and those waiting
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
@@ -133,21 +135,24 @@ class Writer:
         try:
             wait_s = max(0.0, self._checkpoint_due - time.monotonic())
             job = self._jobs.get(timeout=wait_s if self._writable else min(wait_s, PROBE_S))
-            gathered_by = time.monotonic() + GATHER_S
             while job is not None:
                 jobs.append(job)
                 if len(jobs) == GROUP_LIMIT:
                     return jobs, True
-                job = self._one_more(len(jobs), gathered_by)
+                job = self._one_more(len(jobs))
         except queue.Empty:
             return jobs, True
         return jobs, False
 
-    def _one_more(self, n_jobs: int, gathered_by: float) -> Job | None:
+    def _one_more(self, n_jobs: int) -> Job | None:
         """The next in the queue; callers that were just answered have a moment to come back."""
-        if n_jobs >= self._crowd:
+        if n_jobs >= self._crowd or self._in_vain:
             return self._jobs.get_nowait()
-        return self._jobs.get(timeout=max(0.0, gathered_by - time.monotonic()))
+        try:
+            return self._jobs.get(timeout=GATHER_S)
+        except queue.Empty:
+            self._in_vain = IN_VAIN
+            raise
 
     def _commit(self, jobs: list[Job]) -> None:
         """One transaction for all of ``jobs``, then their answers."""
@@ -174,6 +179,7 @@ class Writer:
             self._writable = True
             log.warning("the store takes records again")
         self._crowd = len(jobs) + self._jobs.qsize()
+        self._in_vain = max(0, self._in_vain - 1)
         for job in jobs:
             job.settle()
 

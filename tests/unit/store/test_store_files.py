@@ -102,6 +102,11 @@ def test_a_root_key_is_not_overwritten(tmp_path):
         new_root_key(tmp_path / "root")
 
 
+def test_a_root_key_in_a_folder_that_is_not_there_is_one_line(tmp_path):
+    with pytest.raises(ConfigError, match="root: cannot be written: No such file"):
+        new_root_key(tmp_path / "none" / "root")
+
+
 def test_a_missing_or_short_root_key_is_refused(tmp_path, open_site):
     with pytest.raises(ConfigError, match="cannot be read"):
         open_site(root_key=tmp_path / "none")
