@@ -434,9 +434,6 @@ class PoolGauge(Protocol):
 class PeerKme(Protocol):
     """The other site's KME, over the inter-KME API."""
 
-    def notify(self, allocations: Sequence[Allocation]) -> None:
-        """Deliver outbox rows. Raises PeerUnavailable; PeerViolation when the peer refuses them."""
-
     def pull(self, key_id: KeyId) -> Allocation:
         """Ask the allocator for one of its keys. Raises PeerUnavailable, KeyNotFound."""
 

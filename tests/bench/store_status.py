@@ -21,9 +21,6 @@ from qkd_core.types.keys import Allocation
 class NoPeer(PeerKme):
     """A status asks nobody."""
 
-    def notify(self, allocations: object) -> None:
-        raise PeerUnavailable("there is no peer here")
-
     def pull(self, key_id: KeyId) -> Allocation:
         raise PeerUnavailable("there is no peer here")
 

@@ -193,17 +193,6 @@ class HttpPeerKme:
             raise PeerViolation(f"KME {self._peer} answered for allocations: {error}") from None
         return {each.key_id: given.get(each.key_id, Verdict.MISSING) for each in allocations}
 
-    def notify(self, allocations: Sequence[Allocation]) -> None:
-        """As the port has it: all accepted, or PeerViolation, or PeerUnavailable."""
-        verdicts = self.offer(allocations)
-        for verdict, error in (
-            (Verdict.REFUSED, PeerViolation),
-            (Verdict.MISSING, PeerUnavailable),
-        ):
-            keys = [key_id for key_id, given in verdicts.items() if given is verdict]
-            if keys:
-                raise error(f"KME {self._peer} answered {verdict.value} for {len(keys)} keys")
-
     def pull(self, key_id: KeyId) -> Allocation:
         """Ask the allocator for one of its keys.
 

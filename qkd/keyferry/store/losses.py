@@ -8,16 +8,16 @@ from keyferry.store.block_rows import destroy_block
 from keyferry.store.chunks import cut_out
 from keyferry.store.key_rows import allocation_of, audit_key, insert_keys, move_key
 from keyferry.store.notice_rows import tell_peer
-from keyferry.store.runs import PASSED_OVER
 from keyferry.store.schema import SiteRow
 from keyferry.store.suspicions import suspect
 from keyferry.store.transaction import Transaction
 from qkd_core.errors import KeyNotFound, PeerViolation
 from qkd_core.keys.lifecycle import UNKNOWN, KeyState
 from qkd_core.types.agreement import BurntKey, DestroyedBlock
-from qkd_core.types.ids import BlockId, KeyId, LinkId, Provenance
+from qkd_core.types.ids import BlockId, KeyId, LinkId, Provenance, SaeId
 from qkd_core.types.keys import Allocation, BlockState, KeyRange
 
+PASSED_OVER = SaeId("passed-over")  # the master of bytes that nobody gets
 NAMED_AT_ONCE = 200  # key IDs in one audit record
 
 

@@ -8,25 +8,19 @@ was put back: the gap is burnt.
 import sqlite3
 from collections.abc import Generator
 from contextlib import closing
-from uuid import uuid4
 
 from keyferry.store.block_rows import layout_of, state_of
 from keyferry.store.cession_rows import advance_gained, cessions_of
-from keyferry.store.chunks import cut_out
-from keyferry.store.key_rows import audit_key, insert_keys, move_key
-from keyferry.store.notice_rows import tell_peer
+from keyferry.store.losses import burn_range
 from keyferry.store.pad_rows import spend
 from keyferry.store.schema import SiteRow
 from keyferry.store.transaction import Transaction
 from qkd_core.keys.ceding import owner_of
-from qkd_core.keys.lifecycle import KeyState
-from qkd_core.types.agreement import BurntKey
 from qkd_core.types.authentication import Lane
-from qkd_core.types.ids import BlockId, KeyId, Provenance, SaeId, Side
-from qkd_core.types.keys import Allocation, BlockState, KeyRange
+from qkd_core.types.ids import BlockId, Provenance, Side
+from qkd_core.types.keys import BlockState, KeyRange
 from qkd_core.types.witness import OpenPart, OpenSegment, PadRun, Runs
 
-PASSED_OVER = SaeId("passed-over")  # the master of bytes that nobody gets
 CLOSED_LIMIT = 256  # parts without anything open, after which none is expected
 
 
@@ -109,7 +103,7 @@ def take_ranges(tx: Transaction, site: SiteRow, asked: KeyRange, opened: KeyRang
             continue
         if part.start < opened.start:
             gap = KeyRange(part.block_id, part.start, min(opened.start, part.stop))
-            _pass_over(tx, site, gap)
+            burn_range(tx, site, gap, _advance(tx, gap), "perhaps used before an unclean end")
         _raise_limit(tx, opened)
         return
 
@@ -225,30 +219,6 @@ def _raise_limit(tx: Transaction, opened: KeyRange) -> None:
         " AND next >= ?2 AND next < ?3 AND next < free_stop",
         *place,
     )
-
-
-def _pass_over(tx: Transaction, site: SiteRow, gap: KeyRange) -> None:
-    """Burn bytes of this site here and at the peer, under a key ID of their own."""
-    provenance = _advance(tx, gap)
-    cut_out(tx, (gap,))
-    n_bytes = gap.stop - gap.start
-    allocation = Allocation(
-        key_id=KeyId(str(uuid4())),
-        link_id=site.link_id,
-        owner=site.side,
-        master=PASSED_OVER,
-        slaves=(PASSED_OVER,),
-        ranges=(gap,),
-        n_bits=8 * n_bytes,
-        expires_at=tx.now,
-    )
-    insert_keys(tx, [(allocation, provenance)], KeyState.ALLOCATED)
-    audit_key(tx, "key_held", allocation)
-    move_key(tx, allocation.key_id, KeyState.BURNT)
-    reason = "perhaps used before an unclean end"
-    tx.audit("key_burnt", key_id=allocation.key_id, reason=reason)
-    tx.count("bytes_passed_over", n_bytes)
-    tell_peer(tx, BurntKey(allocation, reason))
 
 
 def _advance(tx: Transaction, gap: KeyRange) -> Provenance:

@@ -9,7 +9,7 @@ import pytest
 
 from keyferry.peer.session import HttpPeerKme, PeerSession, Verdict
 from keyferry.pki.authority import Authority
-from qkd_core.errors import ConfigError, KeyNotFound, PeerUnavailable, PeerViolation
+from qkd_core.errors import ConfigError, KeyNotFound, PeerUnavailable
 from qkd_core.types.ids import BlockId, KeyId, KmeId, LinkId, SaeId, Side
 from qkd_core.types.keys import Allocation, KeyRange
 
@@ -54,15 +54,12 @@ def test_an_accepted_allocation_is_accepted_again(site, certificates):
     with peer(certificates, site.port) as kme:
         for _ in range(2):
             assert kme.offer([allocation()]) == {KEY: Verdict.ACCEPTED}
-        kme.notify([allocation()])
 
 
 def test_a_missing_block_is_told_apart_from_a_refusal(site, certificates):
     elsewhere = allocation(key_id=UNKNOWN, ranges=(KeyRange(BlockId(7), 0, 32),))
     with peer(certificates, site.port) as kme:
         assert kme.offer([elsewhere]) == {UNKNOWN: Verdict.MISSING}
-        with pytest.raises(PeerUnavailable):
-            kme.notify([elsewhere])
 
 
 def test_a_key_of_the_peer_is_pulled_and_another_is_not_found(site, certificates):
@@ -79,10 +76,11 @@ def test_a_key_of_the_peer_is_pulled_and_another_is_not_found(site, certificates
     assert pulled.slaves == ("sae-a1",)
 
 
-def test_a_refusal_is_a_violation(sites, certificates):
+def test_bytes_of_the_other_half_are_refused(sites, certificates):
     site = sites.start("b")
-    with peer(certificates, site.port) as kme, pytest.raises(PeerViolation):
-        kme.notify([allocation(ranges=(KeyRange(BlockId(1), 2048, 2080),))])
+    theirs = allocation(ranges=(KeyRange(BlockId(1), 2048, 2080),))
+    with peer(certificates, site.port) as kme:
+        assert kme.offer([theirs]) == {KEY: Verdict.REFUSED}
 
 
 def test_a_server_with_another_name_is_told_nothing(site, certificates):

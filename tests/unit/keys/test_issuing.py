@@ -1,6 +1,5 @@
 """The rules of ETSI GS QKD 014 that are not HTTP; two KMEs that call each other directly."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -42,9 +41,6 @@ class Neighbour:
         if found is None:
             raise KeyNotFound(f"key {key_id} is not of this KME")
         return found
-
-    def notify(self, allocations: Sequence[Allocation]) -> None:
-        raise AssertionError("issuing does not send the outbox")
 
 
 class Town:

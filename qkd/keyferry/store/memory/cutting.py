@@ -5,10 +5,10 @@ from typing import TypeVar
 from uuid import uuid4
 
 from keyferry.store.gate import OPENINGS, Gate, RunUsedUp
+from keyferry.store.losses import PASSED_OVER
 from keyferry.store.memory.blocks import MemoryBlocks
 from keyferry.store.memory.pool import memory_level
 from keyferry.store.memory.site import MemoryKey, MemorySite
-from keyferry.store.runs import PASSED_OVER
 from qkd_core.errors import KeysExhausted
 from qkd_core.keys.allocation import described, draw, split, weakest
 from qkd_core.keys.forecast import retry_after_s
