@@ -21,7 +21,7 @@ $(VENV)/installed: pyproject.toml
 	  else echo "keyferry needs the Python module venv: install the package python3-venv"; exit 1; fi; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[local,proxy,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[local,proxy,kmip,pkcs11,dev]'
 	@touch $@
 
 # A cached caller does not notice an edit of its callee in another file: start afresh then.
@@ -31,7 +31,8 @@ $(VENV)/kernels: $(KERNELS) | $(VENV)/installed
 	@touch $@
 
 # What the tests and the benchmarks use of Debian: program:package.
-TOOLS := systemd-analyze:systemd curl:curl openssl:openssl haproxy:haproxy ab:apache2-utils
+TOOLS := systemd-analyze:systemd curl:curl openssl:openssl haproxy:haproxy ab:apache2-utils softhsm2-util:softhsm2 \
+  wg:wireguard-tools wireguard-go:wireguard-go ip:iproute2 ping:iputils-ping
 $(VENV)/tools: Makefile | $(VENV)/installed
 	@missing=; for tool in $(TOOLS); do \
 	  command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; done; \
@@ -63,7 +64,7 @@ unit integration: export NUMBA_CACHE_DIR := $(CURDIR)/build/numba-cache
 unit: $(VENV)/kernels $(VENV)/tools
 	$(BIN)/pytest -n 2 tests/unit tests/vectors tests/property tests/reference --durations=5
 
-integration: $(VENV)/kernels
+integration: $(VENV)/kernels $(VENV)/tools
 	$(BIN)/pytest -n 2 --dist loadfile tests/integration --durations=10
 
 # The page that is made of the code; a test fails while it is stale.
@@ -75,6 +76,8 @@ docs: $(VENV)/installed
 campaign: export NUMBA_CACHE_DIR := $(CURDIR)/build/numba-cache
 campaign: $(VENV)/kernels
 	$(BIN)/python tests/campaign/campaign.py
+	$(BIN)/python tests/campaign/refresh_scale.py --first-runs
+	$(BIN)/python tests/campaign/refresh_kills.py
 
 # Our speed beside that of peers, in a table and in build/bench.json: make bench [STAGE=api,store]
 bench: export NUMBA_CACHE_DIR := $(CURDIR)/build/numba-cache

@@ -1,6 +1,7 @@
 """Figures for Prometheus, on a plain HTTP port of their own: counts and rates, never key bytes."""
 
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from socketserver import ThreadingMixIn
@@ -14,8 +15,9 @@ from prometheus_client.registry import Collector
 from qkd_core.errors import QkdError
 from qkd_core.keys.forecast import time_to_empty_s
 from qkd_core.ports import PoolGauge
-from qkd_core.types.figures import AuditFigures, SiteFigures, WitnessFigures
+from qkd_core.types.figures import AuditFigures, PolicyFigures, SiteFigures, WitnessFigures
 from qkd_core.types.ids import KmeId
+from qkd_core.types.keys import RefreshState
 from qkd_core.types.witness import SiteState
 
 
@@ -25,8 +27,13 @@ class SiteCollector(Collector):
     Label values are sides, lanes, states, configured names and error classes: a bounded number.
     """
 
-    def __init__(self, figures: Callable[[], SiteFigures], key_size: int) -> None:
-        self._figures, self._key_bytes = figures, key_size // 8
+    def __init__(
+        self,
+        figures: Callable[[], SiteFigures],
+        key_size: int,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._figures, self._key_bytes, self._now = figures, key_size // 8, now
 
     def collect(self) -> Iterator[Metric]:
         try:
@@ -37,6 +44,7 @@ class SiteCollector(Collector):
         yield GaugeMetricFamily("keyferry_store_up", "Whether the store answers", 1)
         yield from self._of_the_link(figures)
         yield from self._of_the_keys(figures)
+        yield from _of_the_policies(figures.policies, self._now())
         yield from _of_the_agreement(figures)
         if figures.audit is not None:
             yield from _of_the_audit(figures.audit)
@@ -86,6 +94,32 @@ class SiteCollector(Collector):
         for (policy, state), count in figures.refreshes.items():
             runs.add_metric([policy, state], count)
         yield runs
+
+
+def _of_the_policies(policies: Mapping[str, PolicyFigures], now: float) -> Iterator[Metric]:
+    """One sample a policy that the store knows of: what was once in the site file stays."""
+    generation, age, late, refused, aborted, blocked, paused = (
+        GaugeMetricFamily(f"keyferry_refresh_{name}", text, labels=["policy"])
+        for name, text in (
+            ("generation", "The active generation, 0 before the first"),
+            ("age_seconds", "For how long it has been active"),
+            ("late", "Whether a passing failure holds the policy up"),
+            ("refused", "Whether the policy does not run until people act"),
+            ("aborted", "Whether its newest run came to nothing"),
+            ("blocked", "Whether its newest run waits for an operator"),
+            ("paused", "Whether no new run begins at this site"),
+        )
+    )
+    for name, figures in policies.items():
+        generation.add_metric([name], figures.generation)
+        if figures.active_since is not None:
+            age.add_metric([name], max(0.0, now - figures.active_since))
+        late.add_metric([name], figures.late)
+        refused.add_metric([name], figures.refused)
+        aborted.add_metric([name], figures.newest == RefreshState.ABORTED)
+        blocked.add_metric([name], figures.under_way == RefreshState.BLOCKED)
+        paused.add_metric([name], figures.paused)
+    yield from (generation, age, late, refused, aborted, blocked, paused)
 
 
 def _of_the_agreement(figures: SiteFigures) -> Iterator[Metric]:

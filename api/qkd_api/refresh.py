@@ -1,16 +1,17 @@
 """The inter-KME API for refresh runs: propose one, and ask how far it is.
 
-    POST /peer/v1/refresh/runs            a proposal  ->  200 {"run": {...}}, 409 refused, 503 later
-    GET  /peer/v1/refresh/runs/<run_id>   ->  200 {"run": {...}}, or {"run": null} when not known
+    GET  /peer/v1/refresh/policies/<name>?digest=...  ->  200 {}, 409 refused
+    POST /peer/v1/refresh/runs   a proposal           ->  200 {"run": {...}}, 409 refused, 503 later
+    POST /peer/v1/refresh/look   {"run_ids": [...]}   ->  200 {"runs": {id: {...}, id: null}}
 
-"Not known" is an answer of the store, never a status that a proxy could give as well: an in-doubt
-site burns the key on it.
+"Not known" is a written null: an answer of the store, never a status that a proxy could give as
+well. An in-doubt site burns the key on it.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Blueprint
+from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 
 from qkd_api.arguments import body_object, integer, text
@@ -23,6 +24,7 @@ from qkd_core.types.keys import RefreshRun, RefreshState
 from qkd_core.types.refresh import RefreshProposal
 
 MAX_RUN_ID_CHARS = 64
+MAX_RUNS = 200  # in one look
 
 
 def refresh(proposals: RefreshProposals) -> Blueprint:
@@ -38,10 +40,18 @@ def refresh(proposals: RefreshProposals) -> Blueprint:
             return problem(409, str(error))
         return {"run": run_as_json(run)}
 
-    @views.get("/runs/<run_id>")
-    def show(run_id: str) -> ResponseReturnValue:
-        run = proposals.run(run_id)
-        return {"run": run_as_json(run) if run else None}
+    @views.get("/policies/<name>")
+    def agree(name: str) -> ResponseReturnValue:
+        try:
+            proposals.agree(name, request.args.get("digest", ""))
+        except RefreshRefused as error:
+            return problem(409, str(error))
+        return {}
+
+    @views.post("/look")
+    def look() -> ResponseReturnValue:
+        runs = proposals.runs(run_ids_from_json(body_object()))
+        return {"runs": {run_id: run_as_json(run) if run else None for run_id, run in runs.items()}}
 
     return views
 
@@ -95,6 +105,14 @@ def run_from_json(fields: Mapping[str, Any]) -> RefreshRun:
         state=RefreshState(state),
         reason=None if fields.get("reason") is None else text(fields, "reason"),
     )
+
+
+def run_ids_from_json(fields: Mapping[str, Any]) -> list[str]:
+    """Raises BadKeyRequest."""
+    run_ids = fields.get("run_ids")
+    if not isinstance(run_ids, list) or len(run_ids) > MAX_RUNS:
+        raise BadKeyRequest(f"run_ids must be a list of at most {MAX_RUNS}")
+    return [_run_id({"run_id": run_id}) for run_id in run_ids]
 
 
 def _run_id(fields: Mapping[str, Any]) -> str:

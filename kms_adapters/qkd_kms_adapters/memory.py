@@ -6,10 +6,11 @@ from threading import Lock
 from qkd_core.errors import GenerationConflict, SinkRejected
 from qkd_core.types.ids import Generation
 from qkd_core.types.keys import DeliveredKey
+from qkd_core.types.refresh import SinkVersion
 
 
 class MemorySink:
-    """Implements KeySink. Native versions count from 1; everything is lost with the process."""
+    """Implements ReadableSink. Native versions count from 1; all is lost with the process."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -24,12 +25,13 @@ class MemorySink:
         """The newest generation that both sites have, as far as this sink was told."""
         return self._agreed
 
-    def read(self) -> tuple[DeliveredKey, ...]:
+    @property
+    def keys(self) -> tuple[DeliveredKey, ...]:
         """The key of each native version, as a consumer would read them."""
         with self._lock:
             return tuple(key for _, key in self._versions)
 
-    def prepare(self, generation: Generation) -> None:
+    def prepare(self, key: DeliveredKey, generation: Generation) -> None:
         newest, _ = self.state()
         if newest >= generation:
             raise GenerationConflict(f"generation {generation}: {newest} is already there")
@@ -53,8 +55,25 @@ class MemorySink:
                 raise SinkRejected(f"generation {generation} is not here, so nobody agrees on it")
             self._agreed = max(self._agreed, generation)
 
+    def abandon(self, generation: Generation) -> None:
+        """Nothing is held in advance here."""
+
+    def retire(self, generation: Generation) -> None:
+        """Earlier keys stay, as long as the process."""
+
     def state(self) -> tuple[Generation, int]:
         with self._lock:
             if not self._versions:
                 return Generation(0), 0
             return self._versions[-1][0], len(self._versions)
+
+    def versions(self) -> tuple[SinkVersion, ...]:
+        with self._lock:
+            return tuple(
+                SinkVersion(native=native, generation=held)
+                for native, (held, _) in enumerate(self._versions, start=1)
+            )
+
+    def read(self, generation: Generation) -> bytes | None:
+        with self._lock:
+            return next((key.secret for held, key in self._versions if held == generation), None)

@@ -1,53 +1,56 @@
-"""Which key management systems a site file may name, and what each needs to know.
-
-``TARGETS[kind](**settings).sink()`` is the sink; a wrong setting is a ConfigError or TypeError.
-"""
+"""Which kinds of key management systems a site file may name, and the class that reads each."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Protocol
+from importlib import import_module
+from pathlib import Path
+from typing import Final
 
 from qkd_core.errors import ConfigError
-from qkd_core.ports import KeySink
-from qkd_kms_adapters.memory import MemorySink
-from qkd_kms_adapters.vault_kv import VaultKvSink
-from qkd_kms_adapters.vault_session import VaultLogin, VaultSession
+from qkd_core.types.settings_table import SettingsTable
+from qkd_kms_adapters.targets import Target
 
-
-class Target(Protocol):
-    """Where one site puts the keys of one refresh policy."""
-
-    def sink(self) -> KeySink:
-        """A new sink; it connects when it is first used."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryTarget:
-    """Nowhere: the keys are lost with the process."""
-
-    def sink(self) -> KeySink:
-        return MemorySink()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VaultKvTarget:
-    """The secret ``path`` of the KV version 2 engine at ``mount``."""
-
-    login: VaultLogin
-    mount: str
-    path: str
-
-    def __post_init__(self) -> None:
-        for name, value in (("mount", self.mount), ("path", self.path)):
-            parts = value.strip("/").split("/")
-            if not all(part and part not in (".", "..") and part.isprintable() for part in parts):
-                raise ConfigError(f"Vault {name} {value!r}: names joined by single slashes")
-
-    def sink(self) -> KeySink:
-        return VaultKvSink(VaultSession(self.login), self.mount, self.path)
-
-
-TARGETS: Final[Mapping[str, type[MemoryTarget] | type[VaultKvTarget]]] = {
-    "memory": MemoryTarget,
-    "vault-kv": VaultKvTarget,
+KINDS: Final[Mapping[str, str]] = {
+    "vault-kv": "vault_kv:VaultKvTarget",
+    "vault-transit": "vault_transit:VaultTransitTarget",
+    "file": "file:FileTarget",
+    "wireguard": "wireguard:WireGuardTarget",
+    "kmip": "kmip:KmipTarget",
+    "pkcs11": "pkcs11:Pkcs11Target",
 }
+"""Module and class of each kind, imported only when a file names it."""
+
+EXTRAS: Final[Mapping[str, str]] = {"kmip": "kmip", "pkcs11": "pkcs11"}
+"""The extra that brings what a kind needs, for those that need one."""
+
+
+def target_class(kind: str) -> type[Target]:
+    """Raises ConfigError when the package behind it is not installed."""
+    module, _, name = KINDS[kind].partition(":")
+    try:
+        found: type[Target] = getattr(import_module(f"qkd_kms_adapters.{module}"), name)
+    except ModuleNotFoundError as error:
+        if kind not in EXTRAS:
+            raise
+        raise ConfigError(
+            f"target kind {kind} needs the package {error.name}:"
+            f" pip install 'keyferry[{EXTRAS[kind]}]'"
+        ) from error
+    return found
+
+
+def kind_of(target: Target) -> str:
+    """The kind that a site file names ``target`` by."""
+    made_by = f"{type(target).__module__.rpartition('.')[2]}:{type(target).__name__}"
+    return next(kind for kind, named in KINDS.items() if named == made_by)
+
+
+def read_target(table: SettingsTable, folder: Path) -> Target:
+    """The target that ``table`` names; paths in it are relative to ``folder``.
+
+    Raises ConfigError.
+    """
+    kind = table.choice("kind", list(KINDS))
+    with table.checks():
+        target = target_class(kind).from_settings(table, folder)
+    table.finish()
+    return target

@@ -11,24 +11,32 @@ from binascii import Error as NotBase64
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hmac import compare_digest
+from pathlib import Path
 from typing import Any
 
 import hvac
-from hvac import exceptions as vault
 
-from qkd_core.errors import GenerationConflict, SinkRejected, SinkUnavailable
+from qkd_core.errors import ConfigError, GenerationConflict, SinkRejected, SinkUnavailable
 from qkd_core.types.ids import Generation, KeyId
 from qkd_core.types.keys import DeliveredKey
+from qkd_core.types.refresh import RefreshPolicy, SinkVersion
+from qkd_core.types.settings_table import SettingsTable
+from qkd_kms_adapters.targets import Servers
+from qkd_kms_adapters.vault_login import VaultLogin
+from qkd_kms_adapters.vault_secret import (
+    Metadata,
+    Overtaken,
+    VersionedSecret,
+    check_granted,
+    is_path,
+    number,
+)
 from qkd_kms_adapters.vault_session import VaultSession
 
 log = logging.getLogger(__name__)
 
 MAX_RACES = 5  # writes lost against others in a row before the caller is asked to come back later
-NEEDED = {"data": {"create", "update", "read"}, "metadata": {"read", "update"}}
-
-
-class _Overtaken(Exception):
-    """The check-and-set failed: somebody wrote since the version was observed."""
+KEEP, DESTROY = "keep", "destroy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,132 +52,201 @@ class _Version:
         return compare_digest(self.secret, key.secret) and self.key_id == key.key_id
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaultKvTarget:
+    """The secret ``path`` of the KV version 2 engine at ``mount``.
+
+    ``destroys``: whether a key is erased there when its grace is over.
+    """
+
+    login: VaultLogin
+    mount: str
+    path: str
+    destroys: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("mount", self.mount), ("path", self.path)):
+            if not is_path(value):
+                raise ConfigError(f"Vault {name} {value!r}: names joined by single slashes")
+
+    @classmethod
+    def from_settings(cls, table: SettingsTable, folder: Path) -> "VaultKvTarget":
+        return cls(
+            login=VaultLogin.from_settings(table, folder),
+            mount=table.text("mount"),
+            path=table.text("path"),
+            destroys=table.choice("retire", [KEEP, DESTROY], KEEP) == DESTROY,
+        )
+
+    @property
+    def server(self) -> str:
+        return self.login.url
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        return (self.login.place(self.mount, self.path),)
+
+    def check(self, policy: RefreshPolicy) -> None:
+        """Any key is a text here."""
+
+    def sink(self, policy: RefreshPolicy, servers: Servers) -> "VaultKvSink":
+        session = servers.get(self.login, lambda: VaultSession(self.login))
+        secret = VersionedSecret(self.mount, self.path)
+        return VaultKvSink(session, secret, destroys=self.destroys)
+
+
 class VaultKvSink:
-    """Implements KeySink on the secret ``path`` of the KV version 2 engine at ``mount``."""
+    """Implements ReadableSink on one secret."""
 
-    def __init__(self, session: VaultSession, mount: str, path: str) -> None:
+    def __init__(
+        self, session: VaultSession, secret: VersionedSecret, *, destroys: bool = False
+    ) -> None:
         self._session = session
-        self._mount, self._path = mount.strip("/"), path.strip("/")
-        self._where = f"KV {self._mount}/{self._path}"
+        self._secret = secret
+        self._destroys = destroys
 
-    def prepare(self, generation: Generation) -> None:
-        what = f"{self._where}: preparing generation {generation}"
-        self._session.run(what, self._check_permissions)
-        newest, _ = self.state()
-        if newest >= generation:
-            raise GenerationConflict(f"{what}: generation {newest} is already there")
+    def prepare(self, key: DeliveredKey, generation: Generation) -> None:
+        what = f"{self._secret}: preparing generation {generation}"
+        self._session.run(what, self._check)
+        self._session.catch_up(what)
+        self._session.run(what, lambda kv: self._prepare(kv, generation))
 
     def publish(self, key: DeliveredKey, generation: Generation) -> int:
-        what = f"{self._where}: key {key.key_id} as generation {generation}"
+        what = f"{self._secret}: key {key.key_id} as generation {generation}"
         # An earlier try may have been written though its reply was lost: look, then write.
         self._session.catch_up(what)
         for _ in range(MAX_RACES):
             try:
                 return self._session.run(what, lambda kv: self._publish(kv, key, generation))
-            except _Overtaken:
+            except Overtaken:
                 log.warning("%s: another writer came first, looking again", what)
         raise SinkUnavailable(f"{what}: {MAX_RACES} writes in a row came after another writer")
 
     def agree(self, generation: Generation) -> None:
-        what = f"{self._where}: agreeing on generation {generation}"
+        what = f"{self._secret}: agreeing on generation {generation}"
         self._session.catch_up(what)
         self._session.run(what, lambda kv: self._agree(kv, generation))
 
-    def state(self) -> tuple[Generation, int]:
-        what = f"{self._where}: reading"
-        self._session.catch_up(what)
-        newest = self._session.run(what, lambda kv: next(self._versions(kv, self._head(kv)), None))
-        return (newest.generation, newest.native) if newest else (Generation(0), 0)
+    def abandon(self, generation: Generation) -> None:
+        """Nothing is written before it is published."""
 
-    def _check_permissions(self, client: hvac.Client) -> None:
-        """Raise SinkRejected unless all that a run will do is allowed, on a KV version 2 mount."""
-        wanted = {f"{self._mount}/{kind}/{self._path}": NEEDED[kind] for kind in NEEDED}
-        granted = client.sys.get_capabilities(paths=list(wanted))["data"]
-        for path, needed in wanted.items():
-            missing = needed - set(granted[path])
-            if missing and "root" not in granted[path]:
-                raise SinkRejected(f"{path}: the login lacks {', '.join(sorted(missing))}")
-        mount = client.adapter.get(f"/v1/sys/internal/ui/mounts/{self._mount}")["data"]
-        if mount["type"] != "kv" or (mount["options"] or {}).get("version") != "2":
-            raise SinkRejected(f"{self._mount}: not a KV version 2 secrets engine")
+    def retire(self, generation: Generation) -> None:
+        """Erase the version, or leave it to the engine to drop it, as the target says."""
+        if self._destroys:
+            what = f"{self._secret}: destroying generation {generation}"
+            self._session.catch_up(what)
+            self._session.run(what, lambda kv: self._destroy(kv, generation))
+
+    def versions(self) -> tuple[SinkVersion, ...]:
+        what = f"{self._secret}: listing"
+        self._session.catch_up(what)
+        return self._session.run(what, self._listed)
+
+    def read(self, generation: Generation) -> bytes | None:
+        what = f"{self._secret}: reading generation {generation}"
+        self._session.catch_up(what)
+        return self._session.run(what, lambda kv: self._read(kv, generation))
+
+    def state(self) -> tuple[Generation, int]:
+        """With native version 0 when the newest generation was agreed on and its data are gone."""
+        what = f"{self._secret}: reading"
+        self._session.catch_up(what)
+        return self._session.run(what, self._state)
+
+    def _check(self, client: hvac.Client) -> None:
+        check_granted(client, self._secret.needs(destroying=self._destroys))
+        self._secret.check_engine(client)
+
+    def _prepare(self, client: hvac.Client, generation: Generation) -> None:
+        metadata = self._secret.metadata(client)
+        newest: _Version | None = None
+        agreed_at = metadata.head + 1  # until one is agreed on, only the next one counts
+        for version in self._versions(client, metadata):
+            newest = newest or version
+            if version.generation <= metadata.agreed:
+                agreed_at = version.native
+                break
+        held = max(newest.generation if newest else 0, metadata.agreed)
+        if held >= generation:
+            raise GenerationConflict(f"{self._secret}: generation {held} is already there")
+        self._secret.keep(client, metadata, agreed_at)
 
     def _publish(self, client: hvac.Client, key: DeliveredKey, generation: Generation) -> int:
-        head = self._head(client)
-        for version in self._versions(client, head):
-            if version.generation < generation:
-                break
-            if version.generation == generation:
-                if version.is_of(key):
-                    return version.native  # of an earlier try
-                raise GenerationConflict(f"{self._where}: generation {generation} is another key")
-            raise GenerationConflict(f"{self._where}: {version.generation} is already there")
-        native = self._write(client, key, generation, head)
-        written = self._version(client, native)
+        metadata = self._secret.metadata(client)
+        newest = next(self._versions(client, metadata), None)
+        if newest is not None and newest.generation == generation:
+            if newest.is_of(key):
+                return newest.native  # of an earlier try
+            raise GenerationConflict(f"{self._secret}: generation {generation} is another key")
+        held = max(newest.generation if newest else 0, metadata.agreed)
+        if held >= generation:  # agreed on, and destroyed since, counts
+            raise GenerationConflict(f"{self._secret}: generation {held} is already there")
+        native = self._secret.write(client, data_of(key, generation), metadata.head)
+        written = parsed(native, self._secret.data(client, native))
         if written is None or written.generation != generation or not written.is_of(key):
-            raise SinkUnavailable(f"{self._where}: version {native} does not read back as written")
+            raise SinkUnavailable(f"{self._secret}: version {native} does not read back as written")
         return native
 
-    def _write(
-        self, client: hvac.Client, key: DeliveredKey, generation: Generation, head: int
-    ) -> int:
-        data = {
-            "key": b64encode(key.secret).decode("ascii"),
-            "key_id": key.key_id,
-            "generation": str(generation),
-            "provenance": str(key.provenance),
-        }
-        try:
-            answer = client.secrets.kv.v2.create_or_update_secret(
-                self._path, data, cas=head, mount_point=self._mount
-            )
-        except vault.InvalidRequest as error:
-            if self._head(client) == head:
-                raise  # refused for another reason than the check-and-set
-            raise _Overtaken from error
-        return int(answer["data"]["version"])
-
     def _agree(self, client: hvac.Client, generation: Generation) -> None:
-        metadata = self._metadata(client)
-        head = int(metadata["current_version"])
-        if generation not in {version.generation for version in self._versions(client, head)}:
-            raise SinkRejected(f"{self._where}: generation {generation} is not here to agree on")
-        custom = dict(metadata.get("custom_metadata") or {})  # others may keep notes there, too
-        if number(custom.get("agreed_generation")) < generation:
-            custom["agreed_generation"] = str(generation)
-            client.secrets.kv.v2.update_metadata(
-                self._path, mount_point=self._mount, custom_metadata=custom
+        metadata = self._secret.metadata(client)
+        if generation > metadata.agreed:
+            native = self._find(client, metadata, generation).native
+            self._secret.keep(client, metadata, native)
+        self._secret.agree(client, metadata, generation)
+
+    def _destroy(self, client: hvac.Client, generation: Generation) -> None:
+        metadata = self._secret.metadata(client)
+        if generation >= metadata.agreed:
+            raise SinkRejected(
+                f"{self._secret}: generation {generation} is not destroyed, for none after it is"
+                " agreed on"
             )
+        for version in self._versions(client, metadata):
+            if version.generation == generation:
+                self._secret.destroy(client, version.native)
 
-    def _head(self, client: hvac.Client) -> int:
-        """The newest native version, whoever wrote it; 0 when there is no such secret."""
-        try:
-            return int(self._metadata(client)["current_version"])
-        except vault.InvalidPath as error:
-            if error.errors:  # no such mount; for a secret that does not exist the list is empty
-                raise
-            return 0
+    def _listed(self, client: hvac.Client) -> tuple[SinkVersion, ...]:
+        metadata = self._secret.metadata(client)
+        ours = {each.native: each.generation for each in self._versions(client, metadata)}
+        return tuple(
+            SinkVersion(native=native, generation=ours.get(native, Generation(0)))
+            for native in range(metadata.oldest, metadata.head + 1)
+        )
 
-    def _metadata(self, client: hvac.Client) -> dict[str, Any]:
-        answer = client.secrets.kv.v2.read_secret_metadata(self._path, mount_point=self._mount)
-        return dict(answer["data"])
+    def _read(self, client: hvac.Client, generation: Generation) -> bytes | None:
+        for version in self._versions(client, self._secret.metadata(client)):
+            if version.generation == generation:
+                return version.secret
+        return None
 
-    def _versions(self, client: hvac.Client, head: int) -> Iterator[_Version]:
-        """The versions that a KME wrote, newest first, as far back as the server kept them."""
-        oldest = int(self._metadata(client)["oldest_version"]) if head else 1
-        for native in range(head, max(oldest, 1) - 1, -1):
-            version = self._version(client, native)
+    def _state(self, client: hvac.Client) -> tuple[Generation, int]:
+        metadata = self._secret.metadata(client)
+        newest = next(self._versions(client, metadata), None)
+        if newest is None or newest.generation < metadata.agreed:
+            return metadata.agreed, 0
+        return newest.generation, newest.native
+
+    def _find(self, client: hvac.Client, metadata: Metadata, generation: Generation) -> _Version:
+        for version in self._versions(client, metadata):
+            if version.generation == generation:
+                return version
+        raise SinkRejected(f"{self._secret}: generation {generation} is not here to agree on")
+
+    def _versions(self, client: hvac.Client, metadata: Metadata) -> Iterator[_Version]:
+        """The versions that a KME wrote and that still have data, newest first."""
+        for native in sorted(metadata.kept, reverse=True):
+            version = parsed(native, self._secret.data(client, native))
             if version is not None:
                 yield version
 
-    def _version(self, client: hvac.Client, native: int) -> _Version | None:
-        """None for a version that is deleted, or not a KME's."""
-        try:
-            answer = client.secrets.kv.v2.read_secret_version(
-                self._path, native, mount_point=self._mount, raise_on_deleted_version=True
-            )
-        except vault.InvalidPath:
-            return None
-        return parsed(native, answer["data"]["data"] or {})
+
+def data_of(key: DeliveredKey, generation: Generation) -> dict[str, str]:
+    return {
+        "key": b64encode(key.secret).decode("ascii"),
+        "key_id": key.key_id,
+        "generation": str(generation),
+        "provenance": str(key.provenance),
+    }
 
 
 def parsed(native: int, data: dict[str, Any]) -> _Version | None:
@@ -182,8 +259,3 @@ def parsed(native: int, data: dict[str, Any]) -> _Version | None:
     except (NotBase64, ValueError):
         return None
     return _Version(native, Generation(generation), KeyId(str(data.get("key_id"))), secret)
-
-
-def number(text: object) -> int:
-    """``text`` as a positive decimal number, 0 when it is none."""
-    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else 0

@@ -126,6 +126,18 @@ class RefreshRefused(DeliveryError):
     """The other site will never run this refresh, and says why; the key is burnt."""
 
 
+class ComparisonRefused(DeliveryError):
+    """The other site does not compare this policy's KMS with ours, and says why."""
+
+
+class Fenced(QkdError):
+    """Another process took the lead over this site's refresh runs: this one writes no more."""
+
+
+class MoveRefused(QkdError, ValueError):
+    """A refresh run is no longer in the state from which it was to be moved."""
+
+
 class RolledBack(DeliveryError):
     """This site's store is older than what its peer remembers: it delivers nothing."""
 
@@ -140,6 +152,14 @@ class NotProved(QkdError):
 
 class CollectorUnavailable(QkdError):
     """The collector of audit records does not take them now; they are sent again."""
+
+
+class ConsumerUnavailable(QkdError):
+    """A consumer of refreshed keys does not take a message now; it is sent again."""
+
+
+class ConsumerGone(QkdError):
+    """A consumer of refreshed keys wants no message any more."""
 
 
 class StoreDamaged(QkdError):

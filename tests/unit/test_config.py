@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from keyferry.config.policies import WebhookSettings
 from keyferry.config.site import load
 from keyferry.pki.authority import Authority
 from qkd_core.errors import ConfigError
 from qkd_core.keys.quotas import SaePolicy
 from qkd_core.types.ids import Provenance, Side
+from qkd_core.types.refresh import KeyAlgorithm
 from qkd_core.types.settings_table import SettingsTable
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "site.example.toml"
@@ -69,15 +71,78 @@ def test_the_example_explains_every_setting_that_is_read_and_no_other(site_file,
 
 
 def explained(text: str) -> set[str]:
-    """Tables and keys of a TOML text by their whole names, with the keys that are commented out."""
+    """Tables and keys of a TOML text by their whole names, with the keys that are commented out.
+
+    A table that is commented out counts by its name: what is in it is an example of its own.
+    """
     found, table = set(), ""
     for line in text.splitlines():
-        if header := re.match(r"\[+([\w.]+)\]", line):
-            table = header.group(1)
-            found.add(table)
-        elif key := re.match(r"(?:# )?(\w+) = ", line):
+        if header := re.match(r"(# )?\[+([\w.]+)\]", line):
+            table = "" if header.group(1) else header.group(2)
+            found.add(header.group(2))
+        elif table and (key := re.match(r"(?:# )?(\w+) = ", line)):
             found.add(f"{table}.{key.group(1)}")
     return found
+
+
+def uncommented(site_file: Path, header: str) -> Path:
+    """The table ``header`` of the file and all that follows it up to an empty line, put to use."""
+    before, found, after = site_file.read_text().partition(f"# [{header}]")
+    assert found
+    table, gap, rest = after.partition("\n\n")
+    lines = "\n".join(line.removeprefix("# ") for line in table.splitlines())
+    site_file.write_text(f"{before}[{header}]{lines}{gap}{rest}")
+    return site_file
+
+
+def test_the_webhook_of_the_example_can_be_put_to_use(site_file):
+    file = uncommented(site_file, "policies.webhook")
+    edited(file, "/etc/keyferry/webhook.secret", "webhook.secret")
+    for name in ("webhook.secret", "tls/hooks-ca.pem"):
+        (file.parent / name).write_text("only its existence is checked here\n")
+    webhook = load(file).policies[0].webhook
+    assert webhook == WebhookSettings(
+        url="https://hooks.example/keyferry",
+        secret=file.parent / "webhook.secret",
+        ca=file.parent / "tls/hooks-ca.pem",
+    )
+    edited(file, "https://hooks", "http://hooks")
+    with pytest.raises(ConfigError, match=r"policies\[0\].webhook.url = 'http://hooks"):
+        load(file)
+
+
+def test_a_policy_has_a_schedule_and_limits_of_its_own(site_file):
+    (entry,) = load(site_file).policies
+    policy = entry.policy
+    assert (policy.n_bits, policy.algorithm) == (256, KeyAlgorithm.AES_GCM)
+    assert (policy.interval_s, policy.jitter_s, policy.grace_s) == (3600, 60, 7200)
+    assert (entry.max_age_s, entry.webhook) == (10800, None)
+
+
+def test_a_policy_may_have_a_cron_expression_instead_of_an_interval(site_file):
+    edited(site_file, "interval_s = 3600", 'cron = "30 2 * * mon-fri"')
+    (entry,) = load(site_file).policies
+    assert (entry.policy.interval_s, entry.policy.cron) == (None, "30 2 * * mon-fri")
+
+
+def test_what_is_a_site_s_own_is_in_no_digest(site_file):
+    digest = load(site_file).policies[0].policy.digest
+    edited(site_file, "max_age_s = 10800", "max_age_s = 60")
+    edited(site_file, 'path = "keyferry/backup"', 'path = "elsewhere"')
+    assert load(site_file).policies[0].policy.digest == digest
+    edited(site_file, "grace_s = 7200", "grace_s = 7201")
+    assert load(site_file).policies[0].policy.digest != digest
+
+
+def test_two_policies_never_write_to_one_place(site_file):
+    text = site_file.read_text()
+    table = text[text.index("[[policies]]") :]
+    site_file.write_text(text + "\n" + table.replace('"backup"', '"second"', 1))
+    with pytest.raises(ConfigError, match="backup and second both have secret/keyferry/backup at"):
+        load(site_file)
+    edited(site_file, "timeout_s = 10  ", "timeout_s = 11  ")
+    with pytest.raises(ConfigError, match="each needs its own"):
+        load(site_file)
 
 
 def test_the_api_may_be_left_to_a_proxy(site_file):
@@ -175,11 +240,20 @@ WRONG = [
     ('crl = "tls/crl.pem"', 'crl = "gone.pem"', "must be a file that exists"),
     ('name = "backup"', 'name = "back/up"', "policies[0].name = 'back/up': must be a text"),
     ("interval_s = 3600", "interval_s = 0", "policies[0].interval_s = 0: must be a number from 1"),
+    ("n_bits = 256", "n_bits = 200", "n_bits 200: for aes-gcm 128 or 192 or 256"),
+    ('algorithm = "aes-gcm"', 'algorithm = "des"', "policies[0].algorithm = 'des': must be one of"),
+    ("interval_s = 3600", "", "either interval_s or cron"),
+    ("interval_s = 3600", 'cron = "0 3 * * 7"', "days of the week by name"),
+    ("interval_s = 3600", 'cron = "0 3 31 2 *"', "no such moment"),
+    ("jitter_s = 60", "jitter_s = 3600", "from 0 to half the interval"),
+    ("grace_s = 7200", "grace_s = -1", "policies[0].grace_s = -1: must be a number from 0"),
+    ("max_age_s = 10800", "max_age_s = 0", "policies[0].max_age_s = 0: must be a number from 1"),
     ('kind = "vault-kv"', 'kind = "hsm"', "policies[0].target.kind = 'hsm': must be one of"),
     ('url = "https://openbao-a', 'url = "http://openbao-a', "policies[0].target.url = 'http://"),
     ("max_bytes = 268435456", "max_bytes = 0", "store.max_bytes = 0: must be a whole number"),
     ('on_full = "pause"', 'on_full = "stop"', "store.on_full = 'stop': must be one of pause, drop"),
     ("erase_after_s = 3600", "erase_after_s = 0", "store.erase_after_s = 0: must be a number"),
+    ("compare_kms_s = 86400", "compare_kms_s = 0", "store.compare_kms_s = 0: must be a number"),
     ("reconcile_s = 3600", 'reconcile_s = "1h"', "store.reconcile_s = '1h': must be a number"),
     ("[site]", "[site", "not TOML"),
 ]

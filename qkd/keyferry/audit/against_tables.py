@@ -6,6 +6,7 @@ of these records has its row.
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -16,6 +17,9 @@ from qkd_core.keys.refresh import MOVES
 from qkd_core.types.keys import RefreshState
 
 TAKEN_OVER, SERVED = "key_accepted", "key_delivered_by_id"
+BLOCKED, RETRIED = "refresh_blocked", "refresh_retried"
+RETRY = (RefreshState.BLOCKED, RefreshState.COMMITTED)
+"""The one move that leads back: a run is blocked while it was blocked more often than retried."""
 
 
 class Course:
@@ -74,7 +78,12 @@ REFRESHES = Course(
     "run_id",
     [
         (None, RefreshState.DRAWN.value, [_refresh_event(RefreshState.DRAWN)]),
-        *((b.value, a.value, [_refresh_event(a)]) for b, after in MOVES.items() for a in after),
+        *(
+            (before.value, after.value, [_refresh_event(after)])
+            for before, moves in MOVES.items()
+            for after in moves
+            if (before, after) != RETRY
+        ),
     ],
 )
 COURSES = (KEYS, BLOCKS, REFRESHES)
@@ -89,12 +98,16 @@ class Deeds:
         default_factory=lambda: {course.table: {} for course in COURSES}
     )
     served: set[tuple[str, str]] = field(default_factory=set)
+    blocked: Counter[str] = field(default_factory=Counter)
 
     def note(self, event: dict[str, Any]) -> None:
         """Raises KeyError, TypeError for an event that is none."""
         action, fields = event["action"], event["fields"]
         if not isinstance(fields, dict):
             raise TypeError("its fields are no object")
+        if action in (BLOCKED, RETRIED):
+            self._note_blocked(fields[REFRESHES.name], 1 if action == BLOCKED else -1)
+            return
         found = BY_ACTION.get(action)
         if found is None:
             return
@@ -103,6 +116,13 @@ class Deeds:
         done[name] = done.get(name, 0) | bit
         if action == SERVED:
             self.served.add((name, fields["slave"]))
+
+    def _note_blocked(self, run_id: str, by: int) -> None:
+        """In whatever order the records of several writers come."""
+        self.blocked[run_id] += by
+        done, bit = self.done[REFRESHES.table], REFRESHES.bits[BLOCKED]
+        before = done.get(run_id, 0)
+        done[run_id] = before | bit if self.blocked[run_id] > 0 else before & ~bit
 
 
 def missing_records(connection: sqlite3.Connection, deeds: Deeds) -> Iterator[str]:

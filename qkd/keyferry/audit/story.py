@@ -21,14 +21,23 @@ from qkd_core.types.ids import KeyId, KmeId
 
 TOLD = {  # what an action means to a reader; the fields of the event fill it in
     "key_delivered": "cut from {ranges} and delivered to {master}, for {slaves}",
-    "key_held": "cut from {ranges} and kept for a refresh",
+    "key_held": "cut from {ranges} and kept here for {slaves}",
     "key_accepted": "taken over from the other site, kept for {slaves}",
     "allocation_repeated": "told of again by the other site",
     "key_delivered_by_id": "delivered to {slave}",
     "key_published": "published by a refresh, erased here",
     "key_expired": "expired and erased",
     "key_burnt": "burnt",
+    "refresh_drawn": "refresh {policy}, generation {generation}: begun",
+    "refresh_prepared": "refresh {policy}, generation {generation}: this site's KMS would take it",
+    "refresh_committed": "refresh {policy}, generation {generation}: committed",
+    "refresh_published": "refresh {policy}, generation {generation}: in this site's KMS",
     "refresh_done": "refresh {policy}, generation {generation}: done at both sites",
+    "refresh_retired": "refresh {policy}, generation {generation}: retired, its grace is over",
+    "refresh_aborted": "refresh {policy}, generation {generation}: aborted, {reason}",
+    "refresh_blocked": "refresh {policy}, generation {generation}: BLOCKED, {reason}",
+    "refresh_retried": "refresh {policy}, generation {generation}: {reason}",
+    "refresh_superseded": "refresh {policy}, generation {generation}: {reason}",
 }
 
 

@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 
 from keyferry.agreement.telling import Ceding
 from keyferry.bootstrap.audit import audit_views
+from keyferry.bootstrap.comparing import comparison_views
 from keyferry.bootstrap.serving import ApiParts, run_api
 from keyferry.bootstrap.stores import peer_session, store_of
 from keyferry.clock import SystemClock
@@ -44,6 +45,7 @@ def serve_api(site: SiteSettings) -> None:
                 policies=[entry.policy for entry in site.policies],
                 allocations=store.allocations,
                 refreshes=store.refreshes,
+                states=store.policies,
             )
             yield ApiParts(
                 issuing=issuing_of(site, store, peer),
@@ -53,6 +55,7 @@ def serve_api(site: SiteSettings) -> None:
                 rider=Riding(store.witness, gate_of(store)),
                 peer_blueprints=(
                     refresh(proposals),
+                    comparison_views(site, store),
                     audit,
                     witness(store.witness),
                     notices(store.agreement),

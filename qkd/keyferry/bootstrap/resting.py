@@ -24,8 +24,9 @@ def carried_out_here(site: SiteSettings, request: Mapping[str, Any]) -> Mapping[
     if not site.store.exists():
         raise ConfigError(f"{site.store}: no such store: the site has never run")
     with closing(store_of(site, "cli")) as store, closing(peer_session(site)) as session:
-        errands = SiteErrands(site.side, store, session, SystemClock())
-        return Orders(site, store, errands).handle(request, Caller(os.getuid()))
+        clock = SystemClock()
+        errands = SiteErrands(site.side, store, session, clock)
+        return Orders(site, store, errands, clock).handle(request, Caller(os.getuid()))
 
 
 def rest_site(site: SiteSettings, end_workers: Callable[[], None]) -> None:

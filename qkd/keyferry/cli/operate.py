@@ -9,6 +9,9 @@ from typing import Any
 
 import click
 
+from keyferry.cli.times import span
+
+NAMES_SHOWN = 3
 SITE = click.argument("site", type=click.Path(dir_okay=False, path_type=Path))
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 CONFIRM = click.option("--confirm", metavar="CODE", help="The code that the first call gave.")
@@ -118,17 +121,23 @@ def ordered(site_file: Path, request: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises ConfigError, and QkdError with what the site said.
     """
+    answer = asked(site_file, request)
+    if answer is not None:
+        return answer
+    from keyferry.bootstrap.resting import carried_out_here
+    from keyferry.config.site import load
+
+    return dict(carried_out_here(load(site_file), request))
+
+
+def asked(site_file: Path, request: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The answer of the running site; None when it does not run. Raises as `ordered`."""
     from keyferry.config.site import load
     from keyferry.operator.socket import ask
     from qkd_core.errors import ConfigError, QkdError
 
-    site = load(site_file)
-    answer = ask(site.state_dir, request)
-    if answer is None:
-        from keyferry.bootstrap.resting import carried_out_here
-
-        return dict(carried_out_here(site, request))
-    if "error" in answer:
+    answer = ask(load(site_file).state_dir, request)
+    if answer is not None and "error" in answer:
         kind = ConfigError if answer.get("kind") == "ConfigError" else QkdError
         raise kind(str(answer["error"]))
     return answer
@@ -158,7 +167,6 @@ def status_lines(answer: Mapping[str, Any]) -> list[str]:
     waits = ", the link waits" if store["link_waits"] else ""
     alarms = [f"{n} {kind}" for kind, n in sorted(answer["alarms"].items())]
     blocks = [f"{n} {outcome}" for outcome, n in sorted(answer["blocks"].items()) if n]
-    runs = [f"{each['policy']} {each['runs']} {each['state']}" for each in answer["refreshes"]]
     qber = "-" if answer["qber"] is None else f"{answer['qber']:.2%}"
     lines = {
         "KME": f"{answer['kme']}, side {side.upper()} of link {answer['link']}",
@@ -172,7 +180,8 @@ def status_lines(answer: Mapping[str, Any]) -> list[str]:
         "peer's half": f"{free[peer_side]:,} bytes, as far as known here",
         "store": f"{store['stored_bytes']:,} of {store['max_bytes']:,} bytes{waits}",
         "pads": ", ".join(f"{name} {n}" for name, n in answer["pads"].items()),
-        "refreshes": ", ".join(runs) or "none",
+        "policies": _policies(answer["policies"]),
+        "refreshes": _runs(answer["refreshes"]),
         "delivered": f"{answer['keys_delivered']:,} keys",
         "untold": f"{answer['untold']['allocations']} keys, {answer['untold']['notices']} notices",
         "oldest key": _age(answer["oldest_epoch"]),
@@ -185,6 +194,32 @@ def status_lines(answer: Mapping[str, Any]) -> list[str]:
         "alarms": ", ".join(alarms) or "none",
     }
     return [f"{name:12} {value}" for name, value in lines.items()]
+
+
+def _policies(policies: Mapping[str, Any]) -> str:
+    """How many, then what needs attention, by name as far as a line goes."""
+    told = [str(policies["count"])]
+    for what in ("blocked", "refused", "aborted", "late", "old", "paused"):
+        names = policies[what]
+        if names:
+            more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+            word = what if what == "paused" else what.upper()
+            told.append(f"{len(names)} {word} ({', '.join(names[:NAMES_SHOWN])}{more})")
+    oldest = policies["oldest"]
+    if oldest is not None:
+        told.append(
+            f"oldest active key: {oldest['policy']} generation {oldest['generation']},"
+            f" {span(time.time() - oldest['active_since'])}"
+        )
+    return "; ".join(told)
+
+
+def _runs(refreshes: list[Mapping[str, Any]]) -> str:
+    """Counted over all policies."""
+    counts: dict[str, int] = {}
+    for each in refreshes:
+        counts[each["state"]] = counts.get(each["state"], 0) + each["runs"]
+    return ", ".join(f"{runs:,} {state}" for state, runs in sorted(counts.items())) or "none"
 
 
 def _age(oldest: Mapping[str, Any] | None) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from keyferry.config.audit import SIGNING_FILE, AuditSettings, read_audit
+from keyferry.config.policies import PolicySettings, read_policies
 from keyferry.config.saes import NAME, read_saes
 from keyferry.config.store import StoreSettings, read_store
 from qkd_api.trust import TlsFiles
@@ -11,10 +12,7 @@ from qkd_core.errors import ConfigError
 from qkd_core.keys.quotas import SaePolicy
 from qkd_core.types.blocks import DecoySettings, LinkModel, SecurityPolicy
 from qkd_core.types.ids import KmeId, LinkId, Provenance, SaeId, Side
-from qkd_core.types.refresh import MAX_BITS, MIN_BITS, RefreshPolicy
 from qkd_core.types.settings_table import SettingsTable, parse
-from qkd_kms_adapters.registry import Target, VaultKvTarget
-from qkd_kms_adapters.vault_session import VaultLogin
 
 PORTS = (1, 65535)
 NO_CRL = "none"
@@ -71,14 +69,6 @@ class ApiSettings:
     identity: tuple[str, ...] = ("uri",)
     behind_proxy: Path | None = None
     tls_1_2: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicySettings:
-    """A refresh policy: shared fields, which agree by digest, and this site's own target."""
-
-    policy: RefreshPolicy
-    target: Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +155,9 @@ def _site(top: SettingsTable, file: Path, files: _Files) -> SiteSettings:
         policies=(),
     )
     table.finish()
-    site = replace(site, policies=_policies(top, site, files))
+    kmes = (kme_id, site.link.peer_kme)
+    ordered = kmes if site.side is Side.A else kmes[::-1]
+    site = replace(site, policies=read_policies(top, ordered, files.folder))
     for sae, kme in site.saes.items():
         if kme not in (kme_id, site.link.peer_kme):
             raise ConfigError(
@@ -285,44 +277,3 @@ def _address(table: SettingsTable, key: str) -> Address:
     if not PORTS[0] <= int(port) <= PORTS[1]:
         raise table.refuse(key, value, f"the port must be from {PORTS[0]} to {PORTS[1]}")
     return Address(host=host, port=int(port))
-
-
-def _policies(top: SettingsTable, site: SiteSettings, files: _Files) -> tuple[PolicySettings, ...]:
-    policies: dict[str, PolicySettings] = {}
-    kmes = (site.kme_id, site.link.peer_kme)
-    if site.side is Side.B:
-        kmes = (site.link.peer_kme, site.kme_id)
-    for table in top.tables("policies"):
-        name = table.text("name", pattern=NAME)
-        if name in policies:
-            raise table.refuse("name", name, "is listed twice")
-        with table.checks():
-            policy = RefreshPolicy(
-                name=name,
-                kmes=kmes,
-                n_bits=table.integer("n_bits", MIN_BITS, MAX_BITS),
-                interval_s=table.number("interval_s", 1, 1e8),
-                initiator=Side(table.choice("initiator", [side.value for side in Side])),
-            )
-        policies[name] = PolicySettings(policy=policy, target=_target(table.table("target"), files))
-        table.finish()
-    return tuple(policies.values())
-
-
-def _target(table: SettingsTable, files: _Files) -> Target:
-    table.choice("kind", ["vault-kv"])
-    with table.checks():
-        target = VaultKvTarget(
-            login=VaultLogin(
-                url=table.text("url", pattern=r"https://.+"),
-                ca=files.existing(table, "ca"),
-                role_id=files.path(table, "role_id"),
-                secret_id=files.path(table, "secret_id"),
-                namespace=table.text("namespace") if table.has("namespace") else None,
-                timeout_s=table.number("timeout_s", 0.1, 60, 10.0),
-            ),
-            mount=table.text("mount"),
-            path=table.text("path"),
-        )
-    table.finish()
-    return target

@@ -1,102 +1,58 @@
 """The jobs process of a site: refresh runs, key expiry and standing work, by one leader."""
 
 import logging
-import math
+import os
+import socket
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.interval import IntervalTrigger
-
+from keyferry.jobs.ages import Ages
+from keyferry.jobs.breaker import Breaker
+from keyferry.jobs.clock_watch import ClockWatch
+from keyferry.jobs.coordinator import Coordinator, Lost, Served
+from keyferry.jobs.due import DueTimes
+from keyferry.jobs.guarded import GuardedPeer, GuardedSink
+from keyferry.jobs.lanes import Lanes
 from keyferry.jobs.leader import LeaderLock
-from keyferry.jobs.refreshing import Refreshing
-from keyferry.jobs.retrying import LONGEST_S, Backoff
+from keyferry.jobs.policy_job import PolicyJob
+from keyferry.jobs.refreshing import Refreshing, RefreshSite
+from keyferry.jobs.retrying import Backoff
 from keyferry.jobs.standing import Standing
-from qkd_core.errors import (
-    AuditUnavailable,
-    KeysExhausted,
-    PeerUnavailable,
-    PeerViolation,
-    RolledBack,
-    SinkRejected,
-    SinkUnavailable,
-)
-from qkd_core.ports import AllocationStore, Clock
+from keyferry.jobs.timetable import Timetable
+from qkd_core.errors import AuditUnavailable, PeerUnavailable, SinkUnavailable
+from qkd_core.ports import KeySink, PolicyStore
+from qkd_core.types.refresh import PolicyState, RefreshPolicy
 
 log = logging.getLogger(__name__)
 
-STEP_S = 0.5
+TICK_S = 0.25
+WATCH_S = 1.0  # how often the clock is compared
+SWEEP_S = 30.0  # how often schedules are looked at in case that a moment got lost
+GRACE_S = 5.0
+AGES_S = 30.0
 EXPIRY_S = 10.0
-SHORTEST_LIMIT_S = 2.0  # of the waits of a policy that fails
-MOST_STEPS = 8  # in a row, before others have their turn
-PASSING = (
-    AuditUnavailable,
-    KeysExhausted,
-    PeerUnavailable,
-    PeerViolation,
-    RolledBack,
-    SinkUnavailable,
-)
+LEAD_AGAIN_S = 1.0  # while the store takes no records
+PEER_PROBE_S = 10.0  # the longest wait between two tries of a peer that does not answer
+PATIENCE_S = 15.0  # at the end, for calls that are under way
+SCHEDULE_LANE = "schedules"
 
 
-class RefreshJob:
-    """One policy's work, in small pieces, at a pace that failures slow down."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedPolicy:
+    """A policy, and where this site puts its keys.
 
-    def __init__(self, refreshing: Refreshing, backoff: Backoff) -> None:
-        self.refreshing = refreshing
-        self._backoff = backoff
-        self._due = Event()
+    server     what fails as one: a policy never waits for the server of another one
+    max_age_s  an active generation that is older is an alarm
+    """
 
-    def start(self) -> None:
-        """Pick up after the process before this one; the first run ever is due at once."""
-        self.refreshing.forget_aborted()
-        if self.refreshing.initiates and self.refreshing.never_ran():
-            self._due.set()
-
-    def make_due(self) -> None:
-        self._due.set()
-
-    def work(self) -> None:
-        """Go as far as one can at this moment; come back later after a passing failure."""
-        if not self._backoff.may_try():
-            return
-        try:
-            self._go_on()
-        except PASSING as error:
-            delay_s = self._backoff.failed()
-            name = self.refreshing.policy.name
-            log.warning("refresh %s: %s; again in %.1f s", name, error, delay_s)
-        except Exception:  # a defect: the scheduler logs it, and the job stays alive
-            self._backoff.failed()
-            raise
-        else:
-            self._backoff.succeeded()
-
-    def _go_on(self) -> None:
-        for _ in range(MOST_STEPS):
-            if self.refreshing.advance():
-                continue
-            if not self._due.is_set():
-                return
-            self._begin()
-
-    def _begin(self) -> None:
-        """A due time that falls into a run, or meets a refusal for good, is passed over."""
-        try:
-            self.refreshing.begin()
-        except SinkRejected as error:
-            log.error("refresh %s: %s", self.refreshing.policy.name, error)
-        self._due.clear()
-
-
-def pace_of(interval_s: float) -> Backoff:
-    """How long a policy that failed waits: never so long that it misses more than a due time."""
-    longest_s = max(SHORTEST_LIMIT_S, min(LONGEST_S, interval_s / 2))
-    return Backoff(time.monotonic, longest_s=longest_s)
+    policy: RefreshPolicy
+    sink: KeySink
+    server: str
+    max_age_s: float | None = None
 
 
 class Jobs:
@@ -107,68 +63,145 @@ class Jobs:
 
     def __init__(
         self,
-        refreshes: Sequence[Refreshing],
-        allocations: AllocationStore,
-        clock: Clock,
+        site: RefreshSite,
+        policies: PolicyStore,
+        served: Sequence[ServedPolicy],
         lock_file: Path,
         standing: Sequence[Standing] = (),
     ) -> None:
-        self._standing = standing
-        self._jobs = [
-            RefreshJob(refreshing, pace_of(refreshing.policy.interval_s))
-            for refreshing in refreshes
-        ]
-        self._allocations = allocations
-        self._clock = clock
+        self._policies, self._standing = policies, standing
+        self._allocations, self._clock = site.allocations, site.clock
         self._lock = LeaderLock(lock_file)
+        self._lanes, self._lost = Lanes(), Lost()
+        peer_breaker = Breaker(
+            "the other site", PeerUnavailable, Backoff(time.monotonic, longest_s=PEER_PROBE_S)
+        )
+        self._site = replace(site, peer=GuardedPeer(site.peer, peer_breaker))
+        self._entries = list(served)
+        self._breakers = {
+            server: {
+                SinkUnavailable: Breaker(f"the key management system {server}", SinkUnavailable),
+                PeerUnavailable: peer_breaker,
+            }
+            for server in {each.server for each in served}
+        }
         self.leading = Event()
 
     def run(self, stop: Event) -> None:
-        """Stand by until leader, then work until ``stop``; returns when no job runs any more."""
+        """Stand by until leader, then work until ``stop``; returns when no job runs any more.
+
+        Raises Fenced when another process took the lead: this one must do nothing any more.
+        """
         if not self._lock.wait(stop):
             return
         try:
-            for job in self._jobs:
-                job.start()
-            scheduler = self._scheduler()
-            scheduler.start()
-            self.leading.set()
-            stop.wait()
-            scheduler.shutdown(wait=True)
-            for each in self._standing:
-                each.end()
+            if self._take_lead(stop):
+                self._lead(stop)
         finally:
             self.leading.clear()
             self._lock.release()
+        if self._lost.error is not None:
+            raise self._lost.error
 
     def expire(self) -> None:
         burnt = self._allocations.expire(self._clock.now())
         if burnt:
             log.info("%d keys expired and are burnt", burnt)
 
-    def _scheduler(self) -> BackgroundScheduler:
-        """In memory only: what is under way is in the store, and the times follow from UTC."""
-        # A job that takes longer than its interval is ordinary here, no event for the log.
-        for name in ("apscheduler.scheduler", "apscheduler.executors.default"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        scheduler = BackgroundScheduler(
-            timezone=UTC,
-            # A thread for each: a KMS that is slow to answer holds up its own policy only.
-            executors={
-                "default": ThreadPoolExecutor(2 * len(self._jobs) + len(self._standing) + 2)
-            },
-            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
-        )
-        for job in self._jobs:
-            scheduler.add_job(job.work, IntervalTrigger(seconds=STEP_S, timezone=UTC))
-            if job.refreshing.initiates:
-                scheduler.add_job(job.make_due, self._schedule(job.refreshing.policy.interval_s))
-        for each in (Standing("expiry", self.expire, EXPIRY_S), *self._standing):
-            scheduler.add_job(each.run, IntervalTrigger(seconds=each.interval_s, timezone=UTC))
-        return scheduler
+    def _take_lead(self, stop: Event) -> bool:
+        """From here on no other process of this site writes runs; False when ``stop`` came."""
+        holder = f"jobs {os.getpid()} {socket.gethostname()}"
+        while not stop.is_set():
+            try:
+                fence = self._policies.lead(holder)
+            except AuditUnavailable as error:
+                log.warning("taking the lead: %s; it will be tried again", error)
+                stop.wait(LEAD_AGAIN_S)
+            else:
+                log.info("leading the refresh runs of this site, number %d", fence)
+                return True
+        return False
 
-    def _schedule(self, interval_s: float) -> IntervalTrigger:
-        """At the multiples of the interval since 1970, so that restarts do not put it off."""
-        whole = math.floor(self._clock.now() / interval_s) + 1
-        first = datetime.fromtimestamp(0, UTC) + timedelta(seconds=whole * interval_s)
-        return IntervalTrigger(seconds=interval_s, start_date=first, timezone=UTC)
+    def _lead(self, stop: Event) -> None:
+        coordinator = self._coordinator()
+        due = DueTimes(
+            [
+                each.job.refreshing
+                for each in coordinator.served.values()
+                if each.job.refreshing.initiates
+            ],
+            self._policies,
+            self._site.refreshes,
+            self._clock,
+        )
+        timetable = self._timetable(coordinator, due)
+        watch = ClockWatch(self._clock)
+        timetable.start()
+        self.leading.set()
+        while not self._lost.event.is_set() and not stop.wait(WATCH_S):
+            step_s = watch.step_s()
+            if step_s:
+                log.warning("the clock was set by %+.1f s: all times are counted anew", step_s)
+                timetable.clock_was_set()
+        timetable.stop()
+        if not self._lanes.close(PATIENCE_S):
+            log.warning("calls are still under way after %g s, and given up", PATIENCE_S)
+        for each in self._standing:
+            each.end()
+
+    def _coordinator(self) -> Coordinator:
+        states = self._policies.states()
+        served = {}
+        for entry in self._entries:
+            breakers = self._breakers[entry.server]
+            sink = GuardedSink(entry.sink, breakers[SinkUnavailable])
+            name = entry.policy.name
+            job = PolicyJob(
+                Refreshing(self._site, entry.policy, sink),
+                self._site.refreshes,
+                self._policies,
+                breakers,
+                states.get(name, PolicyState()),
+            )
+            served[name] = Served(job, self._lanes.of(entry.server))
+        return Coordinator(
+            served, self._site.refreshes, self._policies, self._site.peer, self._lanes, self._lost
+        )
+
+    def _timetable(self, coordinator: Coordinator, due: DueTimes) -> Timetable:
+        """Sweeping comes at once and again: what was missed while no process led is due then."""
+        schedules = self._lanes.of(SCHEDULE_LANE)
+
+        def look(name: str) -> None:
+            try:
+                due.look(name)
+            except AuditUnavailable:
+                return  # the store says so itself, and the next sweep comes back to it
+            coordinator.due_changed()
+
+        def give(name: str) -> None:
+            schedules.submit(partial(self._lost.ends, partial(look, name)))
+
+        def sweep() -> None:
+            for name in due.news():
+                give(name)
+
+        limits_s = {
+            each.policy.name: each.max_age_s for each in self._entries if each.max_age_s is not None
+        }
+        ages = Ages(limits_s, self._site.refreshes, self._policies, self._clock)
+        timetable = Timetable(len(self._standing) + 1)
+        for name, work, interval_s in (
+            ("refresh runs", coordinator.tick, TICK_S),
+            ("due times", sweep, SWEEP_S),
+            ("grace", coordinator.retire, GRACE_S),
+            ("ages", ages.look, AGES_S),
+        ):
+            timetable.often(
+                Standing(name, partial(self._lost.ends, work), interval_s).run, interval_s
+            )
+        for name in due.names:
+            timetable.at_moments(partial(give, name), partial(due.next_moment, name))
+        for each in (Standing("expiry", self.expire, EXPIRY_S), *self._standing):
+            timetable.standing(each.run, each.interval_s)
+        return timetable

@@ -5,11 +5,18 @@ done again, so that a crash between an effect and its record costs a repetition 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from uuid import uuid4
 
-from qkd_core.errors import KeyNotFound, PeerViolation, RefreshRefused, SinkRejected
+from qkd_core.errors import (
+    KeyNotFound,
+    PeerViolation,
+    RefreshRefused,
+    SinkError,
+    SinkRejected,
+)
 from qkd_core.keys.refresh import RELEASED, UNDECIDED, Step, is_burnt, needs_peer, next_step
 from qkd_core.ports import AllocationStore, Clock, KeySink, RefreshPeer, RefreshStore
 from qkd_core.types.ids import Generation, KeyId, Side
@@ -17,6 +24,10 @@ from qkd_core.types.keys import Allocation, KeyRequest, RefreshRun, RefreshState
 from qkd_core.types.refresh import RefreshPolicy, RefreshProposal
 
 log = logging.getLogger(__name__)
+
+Answers = Mapping[str, RefreshRun | None]
+NOT_ASKED: Answers = {}
+GIVEN_UP = frozenset({RefreshState.ABORTED, RefreshState.SUPERSEDED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,29 +61,32 @@ class Refreshing:
             Step.AGREE: self._agree,
         }
 
-    def never_ran(self) -> bool:
-        return self._site.refreshes.newest(self.policy.name) is None
-
-    def forget_aborted(self) -> None:
-        """Burn the key of an aborted run: a crash may have come between the two."""
+    def under_way(self) -> RefreshRun | None:
+        """The run before whose end no other one begins. Raises PeerUnavailable, RolledBack."""
         newest = self._site.refreshes.newest(self.policy.name)
-        if newest is not None and newest.state is RefreshState.ABORTED:
-            self._site.allocations.drop_held(newest.key_id, burnt=True)
+        return None if newest is None or self._is_over(newest) else newest
 
-    def begin(self) -> None:
-        """Draw a key for the next generation, unless a run is under way or blocked.
+    def forget_given_up(self) -> None:
+        """Erase the key of a run that is over: a crash may have come between the two."""
+        # Of two: since the crash the other site may have proposed the next one, and no more.
+        for run in self._site.refreshes.history(self.policy.name, 2):
+            if run.state in RELEASED:
+                self._let_go(run)
+
+    def begin(self) -> bool:
+        """Draw a key for the next generation; False when a run is under way or blocked.
 
         A blocked run whose key is burnt can never go on: the next generation supersedes it.
 
-        Raises KeysExhausted, SinkUnavailable, SinkRejected; no key is drawn then.
+        Raises KeysExhausted, PeerUnavailable, RefreshRefused, SinkUnavailable, SinkRejected; no
+        key is drawn then.
         """
         name = self.policy.name
         newest = self._site.refreshes.newest(name)
         if newest is not None and not self._is_over(newest):
-            level = logging.ERROR if newest.state is RefreshState.BLOCKED else logging.INFO
-            log.log(level, "refresh %s: generation %d is %s", name, newest.generation, newest.state)
-            return
-        self.forget_aborted()
+            return False
+        self.forget_given_up()
+        self._site.peer.agree(name, self.policy.digest)
         # The KMS may be ahead of a store that was started afresh.
         in_kms, _ = self._sink.state()
         allocation = self._draw()
@@ -85,20 +99,30 @@ class Refreshing:
         )
         self._site.refreshes.begin(run)
         log.info("refresh %s: generation %d is key %s", name, run.generation, run.key_id)
+        return True
 
     def advance(self) -> bool:
-        """Take the next step of the policy's oldest unfinished run; False if there is none to take.
+        """Take the next step of the policy's unfinished run; False if there is none to take.
 
-        Raises PeerUnavailable, PeerViolation, SinkUnavailable, AuditUnavailable: later, again.
+        Raises as `step`.
         """
-        unfinished = self._site.refreshes.unfinished()
-        run = next((run for run in unfinished if run.policy == self.policy.name), None)
-        if run is None:
+        newest = self._site.refreshes.newest(self.policy.name)
+        return newest is not None and self.step(newest)
+
+    def step(self, run: RefreshRun, answers: Answers = NOT_ASKED) -> bool:
+        """Take the next step of ``run``; False if there is none to take now.
+
+        ``answers``: what the other site said of its runs of late; it is asked when it said nothing.
+
+        Raises PeerUnavailable, PeerViolation, SinkUnavailable, AuditUnavailable: later, again;
+        MoveRefused when somebody else moved the run.
+        """
+        if run.state in RELEASED:
             return False
         if self._overdue(run):
             self._abort(run, "the other site did not prepare it in time")
             return True
-        theirs = self._theirs(run) if needs_peer(run.state) else None
+        theirs = self._theirs(run, answers)
         step = next_step(run.state, theirs.state if theirs else None, initiates=self.initiates)
         match step:
             case Step.WAIT if self._can_never_be_agreed(run, theirs):
@@ -109,9 +133,24 @@ class Refreshing:
                 self._abort(run, reason_of(theirs))
             case Step.BLOCK:
                 self._block(run, f"committed, but {reason_of(theirs)}")
+            case Step.SUPERSEDE:
+                self._supersede(run, reason_of(theirs))
             case _:
                 self._effects[step](run)
         return True
+
+    def retire(self) -> bool:
+        """End the grace of the generations before the active one, when it is over.
+
+        Raises SinkUnavailable, SinkRejected.
+        """
+        done = self._site.refreshes.done(self.policy.name)
+        if not done or self._site.clock.now() < done[-1].changed_at + self.policy.grace_s:
+            return False
+        for run in done[:-1]:
+            self._sink.retire(run.generation)
+            self._site.refreshes.move(run.run_id, RefreshState.RETIRED)
+        return len(done) > 1
 
     def _is_over(self, run: RefreshRun) -> bool:
         """Whether another run may begin after ``run``."""
@@ -140,8 +179,12 @@ class Refreshing:
         allocation = self._site.allocations.allocation(run.key_id)
         return allocation is not None and self._site.clock.now() > allocation.expires_at
 
-    def _theirs(self, run: RefreshRun) -> RefreshRun | None:
-        theirs = self._site.peer.run(run.run_id)
+    def _theirs(self, run: RefreshRun, answers: Answers) -> RefreshRun | None:
+        if run.run_id not in answers:
+            if not needs_peer(run.state):
+                return None
+            answers = self._site.peer.runs([run.run_id])
+        theirs = answers[run.run_id]
         if theirs is not None and identity(theirs) != identity(run):
             raise PeerViolation(f"run {run.run_id}: the other site has another key or generation")
         return theirs
@@ -162,8 +205,8 @@ class Refreshing:
 
     def _prepare(self, run: RefreshRun) -> None:
         try:
-            self._site.allocations.read_held(run.key_id)  # the sealed bytes are here and open
-            self._sink.prepare(run.generation)
+            key = self._site.allocations.read_held(run.key_id)  # the sealed bytes are here and open
+            self._sink.prepare(key, run.generation)
         except (SinkRejected, KeyNotFound) as error:
             self._abort(run, str(error))
             return
@@ -187,15 +230,25 @@ class Refreshing:
         except SinkRejected as error:
             self._block(run, str(error))
             return
-        self._site.allocations.drop_held(run.key_id, burnt=False)
-        self._site.refreshes.move(run.run_id, RefreshState.DONE)
+        # The record first: a run that may still be blocked needs its key for the retry.
+        self._let_go(self._site.refreshes.move(run.run_id, RefreshState.DONE))
         log.info("refresh %s: generation %d is active", run.policy, run.generation)
 
     def _abort(self, run: RefreshRun, reason: str) -> None:
         """The record first: a run whose key is gone must not look as if it could go on."""
-        self._site.refreshes.move(run.run_id, RefreshState.ABORTED, reason=reason)
-        self._site.allocations.drop_held(run.key_id, burnt=True)
+        self._let_go(self._site.refreshes.move(run.run_id, RefreshState.ABORTED, reason=reason))
         log.warning("refresh %s: generation %d is aborted: %s", run.policy, run.generation, reason)
+
+    def _supersede(self, run: RefreshRun, reason: str) -> None:
+        self._let_go(self._site.refreshes.move(run.run_id, RefreshState.SUPERSEDED, reason=reason))
+        log.warning("refresh %s: generation %d is superseded", run.policy, run.generation)
+
+    def _let_go(self, run: RefreshRun) -> None:
+        """Erase the bytes of a run that is over, and what the KMS holds in advance of it."""
+        self._site.allocations.drop_held(run.key_id, burnt=run.state in GIVEN_UP)
+        if run.state is RefreshState.ABORTED:
+            with suppress(SinkError):  # tried again before the next run, and at the next start
+                self._sink.abandon(run.generation)
 
     def _block(self, run: RefreshRun, reason: str) -> None:
         self._site.refreshes.move(run.run_id, RefreshState.BLOCKED, reason=reason)

@@ -5,7 +5,9 @@ in the store, so that both calls may reach different processes, or the store its
 """
 
 import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from keyferry.operator.socket import Caller
 from keyferry.store.database import Database
@@ -26,6 +28,24 @@ class Order:
 class Confirmations:
     def __init__(self, database: Database) -> None:
         self._db = database
+
+    def twice(
+        self,
+        order: Order,
+        request: Mapping[str, Any],
+        caller: Caller,
+        carry_out: Callable[[str], Mapping[str, Any]],
+    ) -> dict[str, Any]:
+        """Carry out what is confirmed; otherwise say what would happen, and how to confirm it.
+
+        ``carry_out`` is given who asked and who confirmed. Raises ConfigError, and as it does.
+        """
+        code = request.get("confirm")
+        if code is None:
+            return {"would": order.text, "code": self.ask(order, caller)}
+        asked_by = self.confirm(order, str(code), caller)
+        done = carry_out(f"ordered by {asked_by}, confirmed by {caller}")
+        return {"done": order.text, **done}
 
     def ask(self, order: Order, caller: Caller) -> str:
         """A code for ``order``, valid for five minutes and for one use."""

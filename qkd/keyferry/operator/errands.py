@@ -4,14 +4,17 @@ import logging
 from threading import Lock
 
 from keyferry.agreement.telling import Telling
+from keyferry.jobs.comparing import Comparing
 from keyferry.peer.agreement import HttpAgreementPeer
 from keyferry.peer.reconcile import HttpReconcilePeer
+from keyferry.peer.refresh import HttpRefreshPeer
 from keyferry.peer.session import PeerSession
 from keyferry.reconcile.hashing import Hashing
 from keyferry.reconcile.run import Reconciler, Report
 from keyferry.store.sqlite import Store
-from qkd_core.errors import DeliveryError, PeerViolation, RolledBack
+from qkd_core.errors import ConfigError, DeliveryError, PeerViolation, RolledBack
 from qkd_core.ports import Clock
+from qkd_core.types.comparing import Comparison
 from qkd_core.types.ids import BlockId, Side
 
 log = logging.getLogger(__name__)
@@ -23,6 +26,8 @@ class SiteErrands:
     def __init__(self, side: Side, store: Store, session: PeerSession, clock: Clock) -> None:
         self._store = store
         self._peer = HttpReconcilePeer(session)
+        self.refreshes = HttpRefreshPeer(session)
+        self.comparing: Comparing | None = None  # in the jobs process only, which has the logins
         self._telling = Telling(store.agreement, HttpAgreementPeer(session))
         hashing = Hashing(store.records, store.allocations, self._peer, clock)
         self._one_at_a_time = Lock()
@@ -39,6 +44,11 @@ class SiteErrands:
     def reconcile(self) -> Report:
         with self._one_at_a_time:
             return self._reconciler.run()
+
+    def compare_kms(self, policy: str) -> Comparison:
+        if self.comparing is None:
+            raise ConfigError("the KMSs are compared while the site runs: start it first")
+        return self.comparing.compare(policy)
 
     def peer_answers(self) -> bool:
         nothing = BlockId(0)

@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from keyferry.config.site import SiteSettings
+from keyferry.operator.comparison_rows import comparison_row
 from keyferry.operator.confirming import Confirmations, Order
+from keyferry.operator.policies import PolicyOrders
+from keyferry.operator.refreshes import RefreshOrders
+from keyferry.operator.requests import Handled, text
 from keyferry.operator.site_status import site_status
 from keyferry.operator.socket import Caller
 from keyferry.reconcile.run import Report
@@ -14,16 +18,24 @@ from keyferry.store.connection import check_private
 from keyferry.store.preshared import is_installed
 from keyferry.store.sqlite import Store
 from qkd_core.errors import ConfigError, KeyNotFound
+from qkd_core.ports import Clock, RefreshPeer
+from qkd_core.types.comparing import Comparison
 from qkd_core.types.ids import KeyId
 
 
 class Errands(Protocol):
-    """What needs the other site. Both raise PeerUnavailable, PeerViolation."""
+    """What needs the other site. All but `peer_answers` raise PeerUnavailable, PeerViolation."""
+
+    @property
+    def refreshes(self) -> RefreshPeer: ...
 
     def tell(self) -> bool:
         """Tell the peer what waits to be told; whether nothing is left."""
 
     def reconcile(self) -> Report: ...
+
+    def compare_kms(self, policy: str) -> Comparison:
+        """Compare what stands in both KMSs now. Raises also ConfigError, SinkError."""
 
     def peer_answers(self) -> bool: ...
 
@@ -31,15 +43,19 @@ class Errands(Protocol):
 class Orders:
     """Carries out one request at a time, whoever brings it. Every order is audited."""
 
-    def __init__(self, site: SiteSettings, store: Store, errands: Errands) -> None:
+    def __init__(self, site: SiteSettings, store: Store, errands: Errands, clock: Clock) -> None:
         self._site, self._store, self._errands = site, store, errands
+        self._clock = clock
         self._confirmations = Confirmations(store.database)
-        self._orders: dict[str, Callable[[Mapping[str, Any], Caller], Mapping[str, Any]]] = {
+        self._orders: dict[str, Handled] = {
             "status": self._status,
             "reconcile": self._reconcile,
             "burn": self._burn,
             "zeroise": self._zeroise,
             "rekey": self._rekey,
+            **PolicyOrders(site, store, errands.refreshes, clock).orders,
+            **RefreshOrders(store, errands.refreshes, self._confirmations).orders,
+            "policy-compare": self._compare,
         }
 
     def handle(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, Any]:
@@ -51,13 +67,17 @@ class Orders:
         return order(request, caller)
 
     def _status(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, Any]:
-        return site_status(self._site, self._store, self._errands.peer_answers)
+        answers = self._errands.peer_answers
+        return site_status(self._site, self._store, answers, self._clock.now())
 
     def _reconcile(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, Any]:
         return self._errands.reconcile().as_json()
 
+    def _compare(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, Any]:
+        return comparison_row(self._errands.compare_kms(text(request, "name")))
+
     def _burn(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, Any]:
-        key_id = KeyId(_text(request, "key_id"))
+        key_id = KeyId(text(request, "key_id"))
         if self._store.allocations.allocation(key_id) is None:
             raise KeyNotFound(f"key {key_id} is not known at this site")
         order = Order(f"burn key {key_id} at both sites")
@@ -68,13 +88,13 @@ class Orders:
         return self._twice(order, request, caller, carry_out)
 
     def _zeroise(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, Any]:
-        what = _text(request, "what")
+        what = text(request, "what")
         if what not in ("link", "site"):
             raise ConfigError(f"zeroise {what!r}: link or site")
         link_id = self._site.link.link_id
-        text = f"erase all stored key, held keys and pads of link {link_id} at both sites"
+        effect = f"erase all stored key, held keys and pads of link {link_id} at both sites"
         if what == "site":
-            text += f", and every data key and the root key of KME {self._site.kme_id}"
+            effect += f", and every data key and the root key of KME {self._site.kme_id}"
 
         def carry_out(reason: str) -> Mapping[str, Any]:
             if what == "site":
@@ -83,10 +103,10 @@ class Orders:
                 self._store.agreement.zeroise_link(reason)
             return {"zeroised": what}
 
-        return self._twice(Order(text), request, caller, carry_out)
+        return self._twice(Order(effect), request, caller, carry_out)
 
     def _rekey(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, Any]:
-        file = Path(_text(request, "file"))
+        file = Path(text(request, "file"))
         order = Order(
             f"erase what is stored of link {self._site.link.link_id}"
             f" and install the pre-shared secret in {file}"
@@ -111,13 +131,9 @@ class Orders:
         caller: Caller,
         carry_out: Callable[[str], Mapping[str, Any]],
     ) -> Mapping[str, Any]:
-        """Carry out what is confirmed; otherwise say what would happen, and how to confirm it."""
-        code = request.get("confirm")
-        if code is None:
-            return {"would": order.text, "code": self._confirmations.ask(order, caller)}
-        asked_by = self._confirmations.confirm(order, str(code), caller)
-        done = carry_out(f"ordered by {asked_by}, confirmed by {caller}")
-        return {"done": order.text, **done, "peer_told": self._errands.tell()}
+        """Asked twice, and told to the peer."""
+        answer = self._confirmations.twice(order, request, caller, carry_out)
+        return answer if "would" in answer else {**answer, "peer_told": self._errands.tell()}
 
 
 def zeroise_site(store: Store, root_key: Path, tell: Callable[[], object], reason: str) -> None:
@@ -144,13 +160,6 @@ def rekey_from(store: Store, file: Path, reason: str) -> None:
     if not store.database.read(lambda connection: is_installed(connection, seal, secret)):
         store.witness.rekey(secret, reason)
     erase_file(file)
-
-
-def _text(request: Mapping[str, Any], name: str) -> str:
-    value = request.get(name)
-    if not isinstance(value, str) or not value:
-        raise ConfigError(f"{name} is missing")
-    return value
 
 
 def read_secret(file: Path) -> bytes:

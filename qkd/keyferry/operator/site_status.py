@@ -1,11 +1,12 @@
 """What a site says of itself to its operator."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from keyferry.config.site import SiteSettings
+from keyferry.operator.policy_rows import ATTENTION, PolicyView, views_of
 from keyferry.store.sqlite import Store
 from qkd_api.trust import Trust
 from qkd_core.errors import ConfigError
@@ -13,7 +14,7 @@ from qkd_core.keys.forecast import time_to_empty_s
 
 
 def site_status(
-    site: SiteSettings, store: Store, peer_answers: Callable[[], bool]
+    site: SiteSettings, store: Store, peer_answers: Callable[[], bool], now: float
 ) -> dict[str, Any]:
     """One JSON object; no key bytes. Raises AuditUnavailable."""
     figures = store.figures()
@@ -47,6 +48,7 @@ def site_status(
             {"policy": policy, "state": state, "runs": n}
             for (policy, state), n in sorted(figures.refreshes.items())
         ],
+        "policies": policies_in_short(views_of(site, store, figures.policies, now)),
         "untold": {
             "allocations": len(store.allocations.outbox(1000)),
             "notices": len(store.agreement.notices(1000)),
@@ -60,6 +62,27 @@ def site_status(
         "reconciled_at": figures.reconciled_at,
         "days_left": days_left(site),
         "alarms": figures.alarms,
+    }
+
+
+def policies_in_short(views: Sequence[PolicyView]) -> dict[str, Any]:
+    """How many policies there are, the names of those that need attention, the oldest key."""
+    needed = {view.policy.name: view.attention() for view in views}
+    active = [view for view in views if view.figures.active_since is not None]
+    oldest = min(active, key=lambda view: view.figures.active_since or 0.0, default=None)
+    return {
+        "count": len(views),
+        **{
+            what: sorted(name for name, found in needed.items() if what in found)
+            for what in ATTENTION
+        },
+        "oldest": None
+        if oldest is None
+        else {
+            "policy": oldest.policy.name,
+            "generation": oldest.figures.generation,
+            "active_since": oldest.figures.active_since,
+        },
     }
 
 

@@ -1,15 +1,18 @@
 """The other site's refresh runs, over the inter-KME API: the client half of `qkd_api.refresh`."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import quote
 
 from keyferry.peer.session import PeerAnswer, PeerSession
-from qkd_api.refresh import proposal_as_json, run_from_json
+from qkd_api.refresh import MAX_RUNS, proposal_as_json, run_from_json
 from qkd_core.errors import BadKeyRequest, PeerUnavailable, PeerViolation, RefreshRefused
 from qkd_core.types.keys import RefreshRun
 from qkd_core.types.refresh import RefreshProposal
 
-RUNS = "/peer/v1/refresh/runs"
+ROOT = "/peer/v1/refresh"
 REFUSED = 409
+NOTHING = "nothing"  # no answer holds it
 
 
 class HttpRefreshPeer:
@@ -23,25 +26,45 @@ class HttpRefreshPeer:
     def __init__(self, session: PeerSession) -> None:
         self._session = session
 
+    def agree(self, policy: str, digest: str) -> None:
+        answer = self._session.call("GET", f"{ROOT}/policies/{quote(policy)}?digest={digest}")
+        accepted(answer, f"policy {policy}")
+
     def propose(self, proposal: RefreshProposal) -> RefreshRun:
-        answer = self._session.call("POST", RUNS, proposal_as_json(proposal))
-        if answer.status == REFUSED:
-            raise RefreshRefused(answer.message or "refused without a reason")
-        run = told(answer, proposal.run_id)
+        what = f"run {proposal.run_id}"
+        answer = self._session.call("POST", f"{ROOT}/runs", proposal_as_json(proposal))
+        run = told(accepted(answer, what).get("run", NOTHING), proposal.run_id)
         if run is None:
-            raise PeerViolation(f"run {proposal.run_id}: accepted and yet not known")
+            raise PeerViolation(f"{what}: accepted and yet not known")
         return run
 
-    def run(self, run_id: str) -> RefreshRun | None:
-        answer = self._session.call("GET", f"{RUNS}/{quote(run_id, safe='')}")
-        return told(answer, run_id)
+    def runs(self, run_ids: Sequence[str]) -> Mapping[str, RefreshRun | None]:
+        found: dict[str, RefreshRun | None] = {}
+        for start in range(0, len(run_ids), MAX_RUNS):
+            found |= self._look(run_ids[start : start + MAX_RUNS])
+        return found
+
+    def _look(self, run_ids: Sequence[str]) -> dict[str, RefreshRun | None]:
+        answer = self._session.call("POST", f"{ROOT}/look", {"run_ids": list(run_ids)})
+        if not answer.ok:
+            raise PeerUnavailable(f"refresh runs: the peer answered {answer.status}")
+        runs = answer.fields.get("runs")
+        if not isinstance(runs, dict):
+            raise PeerViolation("refresh runs: the peer's answer holds none")
+        return {run_id: told(runs.get(run_id, NOTHING), run_id) for run_id in run_ids}
 
 
-def told(answer: PeerAnswer, run_id: str) -> RefreshRun | None:
-    """The run in an answer. Raises PeerUnavailable, PeerViolation."""
+def accepted(answer: PeerAnswer, what: str) -> Mapping[str, Any]:
+    """The fields of the answer. Raises RefreshRefused, PeerUnavailable."""
+    if answer.status == REFUSED:
+        raise RefreshRefused(answer.message or "refused without a reason")
     if not answer.ok:
-        raise PeerUnavailable(f"run {run_id}: the peer answered {answer.status} {answer.message}")
-    fields = answer.fields.get("run", "nothing")
+        raise PeerUnavailable(f"{what}: the peer answered {answer.status} {answer.message}")
+    return answer.fields
+
+
+def told(fields: object, run_id: str) -> RefreshRun | None:
+    """The run that an answer holds; None for a written null. Raises PeerViolation."""
     if fields is None:
         return None
     if not isinstance(fields, dict):

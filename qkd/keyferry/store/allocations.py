@@ -18,6 +18,7 @@ from keyferry.store.key_rows import (
     keep_secret,
     move_key,
 )
+from keyferry.store.refresh_moves import RELEASED_STATES
 from keyferry.store.suspicions import note_repeat
 from keyferry.store.transaction import Transaction
 from qkd_core.errors import PeerViolation
@@ -29,6 +30,13 @@ from qkd_core.types.keys import Allocation, DeliveredKey, KeyRequest
 T = TypeVar("T")
 EXPIRED_AT_ONCE = 500  # keys that one transaction burns
 RESEALED_IN_TURN = 80  # transactions that move rows out of old epochs
+
+EXPIRED_KEYS = (
+    "SELECT key_id FROM keys INDEXED BY keys_due"
+    " WHERE state = 'allocated' AND expires_at <= ? AND NOT EXISTS ("
+    "  SELECT 1 FROM refreshes WHERE refreshes.key_id = keys.key_id"
+    f"  AND refreshes.state NOT IN {RELEASED_STATES}) LIMIT ?"
+)
 
 
 class SqliteAllocations:
@@ -151,13 +159,7 @@ class SqliteAllocations:
 
     def _expire_some(self, tx: Transaction, now: float) -> int:
         """Burn up to a transaction's worth; keys of refresh runs under way are left alone."""
-        due = tx.connection.execute(
-            "SELECT key_id FROM keys INDEXED BY keys_due"
-            " WHERE state = 'allocated' AND expires_at <= ? AND NOT EXISTS ("
-            "  SELECT 1 FROM refreshes WHERE refreshes.key_id = keys.key_id"
-            "  AND refreshes.state NOT IN ('done', 'aborted')) LIMIT ?",
-            (now, EXPIRED_AT_ONCE),
-        ).fetchall()
+        due = tx.connection.execute(EXPIRED_KEYS, (now, EXPIRED_AT_ONCE)).fetchall()
         for (key_id,) in due:
             move_key(tx, key_id, KeyState.EXPIRED)
             tx.audit("key_expired", key_id=key_id)

@@ -8,7 +8,9 @@ from keyferry.store.checks.agreement import AGREEMENT_CHECKS
 from keyferry.store.checks.allocations import ALLOCATION_CHECKS
 from keyferry.store.checks.blocks import BLOCK_CHECKS
 from keyferry.store.checks.claims import CLAIM_CHECKS
+from keyferry.store.checks.comparisons import COMPARISON_CHECKS
 from keyferry.store.checks.pads import PAD_CHECKS
+from keyferry.store.checks.policies import POLICY_CHECKS
 from keyferry.store.checks.pool import POOL_CHECKS
 from keyferry.store.checks.refreshes import REFRESH_CHECKS
 from keyferry.store.checks.witness import WITNESS_CHECKS
@@ -23,4 +25,6 @@ CHECKS = [
     *PAD_CHECKS,
     *POOL_CHECKS,
     *REFRESH_CHECKS,
+    *POLICY_CHECKS,
+    *COMPARISON_CHECKS,
 ]

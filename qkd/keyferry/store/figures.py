@@ -6,6 +6,7 @@ from typing import Any
 from keyferry.store.blocks import free_bytes_by_owner
 from keyferry.store.epochs import oldest_epoch
 from keyferry.store.pads import pads_left
+from keyferry.store.policy_figures import policies_in, runs_counted
 from qkd_core.types.authentication import Lane
 from qkd_core.types.figures import AuditFigures, SiteFigures, WitnessFigures
 from qkd_core.types.ids import Side
@@ -27,7 +28,7 @@ def site_figures(connection: sqlite3.Connection, side: Side, writable: bool) -> 
         if name.startswith(OUTCOME)
     }
     newest = connection.execute("SELECT qber FROM blocks ORDER BY block_id DESC LIMIT 1").fetchone()
-    runs = connection.execute("SELECT policy, state, count(*) FROM refreshes GROUP BY 1, 2")
+    runs = runs_counted(tally)
     return SiteFigures(
         blocks={**outcomes, "pending": pending},
         qber=None if newest is None else newest[0],
@@ -35,7 +36,8 @@ def site_figures(connection: sqlite3.Connection, side: Side, writable: bool) -> 
         link_s=float(tally.get("link_s", 0)),
         free_bytes=free_bytes_by_owner(connection, side),
         keys_delivered=int(tally.get("keys_delivered", 0)),
-        refreshes={(policy, state): n for policy, state, n in runs},
+        refreshes=runs,
+        policies=policies_in(connection, {policy for policy, _ in runs}),
         pool_pads={
             (sender.value, lane.name.lower()): pads_left(connection, sender, lane)
             for sender in Side

@@ -21,7 +21,7 @@ def insert(
         some = rows[done : done + n_rows]
         row = f"({', '.join('?' * len(some[0]))})"
         connection.execute(
-            f"INSERT INTO {columns} VALUES {', '.join([row] * n_rows)}",  # noqa: S608 (our words)
+            f"INSERT INTO {columns} VALUES {', '.join([row] * n_rows)}",
             tuple(chain.from_iterable(some)),
         )
         done += n_rows

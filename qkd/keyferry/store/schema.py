@@ -4,22 +4,27 @@ import sqlite3
 from dataclasses import dataclass
 
 from keyferry.audit.tables import AUDIT_TABLES, begin_log
+from keyferry.store.comparison_tables import COMPARISON_TABLES
 from keyferry.store.lifecycle_triggers import triggers
+from keyferry.store.refresh_moves import RELEASED_STATES
 from keyferry.store.witness_tables import WITNESS_TABLES, begin_witness
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import KmeId, LinkId, Side
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # `cessions`: ranges that changed their owner; those gained are free from `next` to `free_stop`.
 # `notices`: deeds that the peer has not acknowledged; `heeded`: the peer's that took effect here,
 # or why they never will.
 # `suspicions`: when each kind was last recorded, and how many came since.
+# `active_events`: generations that became active and of which nobody was told yet.
+# `policies`: `too_old` is the newest generation of which an alarm said that it is.
+# `leadership`: who writes refresh runs; a process with an older `fence` does not any more.
 # `open_stop`: how far this site may go without asking its peer (see `witness_tables`).
 # `taken` outlives blocks and keys: a byte that was once recorded is never recorded again. Blobs
 # named `sealed` are nonce and AES-256-GCM-SIV box together. Partial indices keep the cost of a
 # delivery apart from how much was delivered before.
-TABLES = """
+TABLES = f"""
 CREATE TABLE site (
   one INTEGER PRIMARY KEY CHECK (one = 1),
   schema_version INTEGER NOT NULL,
@@ -123,11 +128,27 @@ CREATE TABLE burnt_pads (
 CREATE TABLE refreshes (
   position INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL UNIQUE, policy TEXT NOT NULL,
   generation INTEGER NOT NULL, key_id TEXT NOT NULL, state TEXT NOT NULL,
-  native_version INTEGER, reason TEXT, UNIQUE (policy, generation)
+  native_version INTEGER, reason TEXT, changed_at REAL NOT NULL, UNIQUE (policy, generation)
 );
-CREATE INDEX refreshes_bound ON refreshes (key_id) WHERE state NOT IN ('done', 'aborted');
-CREATE INDEX refreshes_unfinished ON refreshes (position)
-  WHERE state NOT IN ('done', 'aborted', 'blocked');
+CREATE INDEX refreshes_bound ON refreshes (key_id) WHERE state NOT IN {RELEASED_STATES};
+CREATE INDEX refreshes_unfinished ON refreshes (position) WHERE state NOT IN {RELEASED_STATES};
+CREATE INDEX refreshes_done ON refreshes (policy, generation) WHERE state = 'done';
+CREATE TABLE refresh_steps (
+  run_id TEXT NOT NULL, step INTEGER NOT NULL, state TEXT NOT NULL, at REAL NOT NULL, note TEXT,
+  PRIMARY KEY (run_id, step)
+) WITHOUT ROWID;
+CREATE TABLE policies (
+  name TEXT PRIMARY KEY, paused_by TEXT, due INTEGER NOT NULL DEFAULT 0, last_slot REAL,
+  late_since REAL, trouble TEXT, too_old INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE active_events (
+  position INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL UNIQUE, policy TEXT NOT NULL,
+  generation INTEGER NOT NULL, key_id TEXT NOT NULL, at REAL NOT NULL,
+  tries INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE leadership (
+  one INTEGER PRIMARY KEY CHECK (one = 1), fence INTEGER NOT NULL, holder TEXT NOT NULL
+);
 """
 
 
@@ -149,7 +170,8 @@ def ensure_schema(connection: sqlite3.Connection, site: SiteRow) -> None:
         "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'site'"
     ).fetchone()[0]
     if not known:
-        for statement in filter(str.strip, (TABLES + AUDIT_TABLES + WITNESS_TABLES).split(";")):
+        tables = TABLES + COMPARISON_TABLES + AUDIT_TABLES + WITNESS_TABLES
+        for statement in filter(str.strip, tables.split(";")):
             connection.execute(statement)
         begin_log(connection)
         begin_witness(connection)

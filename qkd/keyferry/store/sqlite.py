@@ -17,13 +17,16 @@ from keyferry.audit.chain import Chain, open_chain
 from keyferry.store.agreement import SqliteAgreement
 from keyferry.store.allocations import SqliteAllocations
 from keyferry.store.blocks import SqliteBlocks
+from keyferry.store.comparisons import SqliteComparisons
 from keyferry.store.connection import BUSY_TIMEOUT_MS, connect, prepare_file
 from keyferry.store.database import Database, Reader
 from keyferry.store.epochs import destroy_all_epochs
 from keyferry.store.evidence import Evidence, contradiction, folder_for
 from keyferry.store.figures import site_figures
 from keyferry.store.gate import Gate, NoWitness, PeerGate
+from keyferry.store.leadership import Lead
 from keyferry.store.pads import SqlitePads
+from keyferry.store.policies import SqlitePolicies
 from keyferry.store.pool_level import SqlitePool
 from keyferry.store.records import SqliteRecords
 from keyferry.store.refreshes import SqliteRefreshes
@@ -63,6 +66,8 @@ class Store:
     allocations: SqliteAllocations
     pads: SqlitePads
     refreshes: SqliteRefreshes
+    policies: SqlitePolicies
+    comparisons: SqliteComparisons
     pool: SqlitePool
     agreement: SqliteAgreement
     records: SqliteRecords
@@ -125,11 +130,14 @@ def open_store(  # noqa: PLR0913  the site file has these as separate settings
     witness = SqliteWitness(database, evidence)
     if why is not None:
         witness.roll_back(why)
+    lead = Lead()
     return Store(
         blocks=SqliteBlocks(database),
         allocations=SqliteAllocations(database),
         pads=SqlitePads(database),
-        refreshes=SqliteRefreshes(database),
+        refreshes=SqliteRefreshes(database, lead),
+        policies=SqlitePolicies(database, lead),
+        comparisons=SqliteComparisons(database, lead),
         pool=SqlitePool(database, clock),
         agreement=SqliteAgreement(database),
         records=SqliteRecords(database),

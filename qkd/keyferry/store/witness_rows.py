@@ -103,7 +103,7 @@ def forget_peer(tx: Transaction) -> None:
         " state = 'new', era = 0, closing = 0"
     )
     for table in ("witness_heads", "witness_runs", "witness_pads"):
-        tx.write(f"DELETE FROM {table}")  # noqa: S608  our own names
+        tx.write(f"DELETE FROM {table}")
 
 
 def _heads(connection: sqlite3.Connection) -> Mapping[str, ChainHead]:

@@ -7,6 +7,7 @@ from uuid import uuid4
 from keyferry.store.block_rows import destroy_block
 from keyferry.store.blocks import unspent_blocks
 from keyferry.store.losses import burn_key, zeroise_here
+from keyferry.store.refresh_moves import RELEASED_STATES
 from keyferry.store.runs import (
     close_all,
     newest_proved,
@@ -36,7 +37,7 @@ from qkd_core.types.witness import PadRun, Proof, Remembered, Runs, SiteState
 FRESH_KEYS = (
     "SELECT key_id FROM fresh JOIN keys USING (key_id) WHERE keys.state = 'allocated'"
     " AND NOT EXISTS (SELECT 1 FROM refreshes WHERE refreshes.key_id = keys.key_id"
-    " AND refreshes.state NOT IN ('done', 'aborted'))"
+    f" AND refreshes.state NOT IN {RELEASED_STATES})"
 )
 """Keys of refresh runs are left out: a run publishes the same bytes under the same generation."""
 

@@ -217,6 +217,7 @@ def _make_approle(client: hvac.Client, files: OpenBaoFiles, mount: str, prefix: 
             "path": {
                 f"{mount}/data/{prefix}/*": {"capabilities": ["create", "update", "read"]},
                 f"{mount}/metadata/{prefix}/*": {"capabilities": ["read", "update"]},
+                f"{mount}/config": {"capabilities": ["read"]},  # how many versions it keeps
             }
         },
     )

@@ -17,6 +17,7 @@ POLICY = "backup"
 KV_MOUNT, KV_PREFIX = "secret", "keyferry"
 KEY_SIZE = 256
 REFRESH_S = 10.0
+COMPARE_KMS_S = 60.0
 CHECKPOINT_S = 5.0
 TIMEOUT_S = 60.0
 SECURITY = {"eps_sec": 1e-9, "eps_cor": 1e-15, "abort_rate": 0.01}
@@ -71,6 +72,7 @@ def _site(state: StateDirectory, ports: Ports, sockets: Path, side: Side) -> dic
             "metrics": f"{HOST}:{mine.metrics}",
             "key_size": KEY_SIZE,
         },
+        "store": {"compare_kms_s": COMPARE_KMS_S},
         "audit": {
             "auditor_key": str(state.auditor_key.with_suffix(".pem")),
             "checkpoint_s": CHECKPOINT_S,

@@ -1,10 +1,10 @@
 """The follower's answer to a proposed refresh run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from qkd_core.errors import KeyNotFound, PeerUnavailable, PeerViolation, RefreshRefused
 from qkd_core.keys.refresh import RELEASED, is_burnt
-from qkd_core.ports import AllocationStore, RefreshStore
+from qkd_core.ports import AllocationStore, PolicyStore, RefreshStore
 from qkd_core.types.ids import Generation, Side
 from qkd_core.types.keys import RefreshRun, RefreshState
 from qkd_core.types.refresh import RefreshPolicy, RefreshProposal
@@ -19,11 +19,17 @@ class RefreshProposals:
         policies: Iterable[RefreshPolicy],
         allocations: AllocationStore,
         refreshes: RefreshStore,
+        states: PolicyStore,
     ) -> None:
         self._side = side
         self._policies = {policy.name: policy for policy in policies}
         self._allocations = allocations
         self._refreshes = refreshes
+        self._states = states
+
+    def agree(self, policy: str, policy_digest: str) -> None:
+        """Raises RefreshRefused unless this site would run the policy with such a digest."""
+        self._policy(policy, policy_digest)
 
     def accept(self, proposal: RefreshProposal) -> RefreshRun:
         """The run as recorded here, now or at an earlier call; the jobs process takes it on.
@@ -52,9 +58,10 @@ class RefreshProposals:
             raise RefreshRefused(str(error)) from error
         return run
 
-    def run(self, run_id: str) -> RefreshRun | None:
-        """What this site knows of a run, in either role."""
-        return self._refreshes.run(run_id)
+    def runs(self, run_ids: Sequence[str]) -> Mapping[str, RefreshRun | None]:
+        """What this site knows of each run, in either role."""
+        known = {run.run_id: run for run in self._refreshes.runs(run_ids)}
+        return {run_id: known.get(run_id) for run_id in run_ids}
 
     def _same(self, known: RefreshRun, proposal: RefreshProposal) -> RefreshRun:
         key_id = proposal.allocation.key_id
@@ -67,15 +74,22 @@ class RefreshProposals:
         return known
 
     def _check(self, proposal: RefreshProposal) -> None:
-        policy = self._policies.get(proposal.policy)
-        if policy is None:
-            raise RefreshRefused(f"policy {proposal.policy} is not in this site's file")
-        if policy.initiator is self._side:
-            raise RefreshRefused(f"policy {policy.name}: this site is its initiator")
-        if policy.digest != proposal.policy_digest:
-            raise RefreshRefused(f"policy {policy.name} differs between the two site files")
+        policy = self._policy(proposal.policy, proposal.policy_digest)
         self._check_key(policy, proposal)
         self._check_order(policy, proposal.generation)
+
+    def _policy(self, name: str, policy_digest: str) -> RefreshPolicy:
+        policy = self._policies.get(name)
+        if policy is None:
+            raise RefreshRefused(f"policy {name} is not in this site's file")
+        if policy.initiator is self._side:
+            raise RefreshRefused(f"policy {name}: this site is its initiator")
+        if policy.digest != policy_digest:
+            raise RefreshRefused(f"policy {name} differs between the two site files")
+        paused_by = self._states.state(name).paused_by
+        if paused_by is not None:
+            raise RefreshRefused(f"policy {name} is paused at this site by {paused_by}")
+        return policy
 
     def _check_key(self, policy: RefreshPolicy, proposal: RefreshProposal) -> None:
         allocation = proposal.allocation

@@ -24,6 +24,7 @@ class SiteFigures:
     link_s      seconds of link time of the stored blocks
     free_bytes  stored bytes not allocated, by owner's side
     refreshes   runs by (policy, state)
+    policies    each refresh policy that the store knows of
     pool_pads   pads left by (sender's side, lane name)
     paused      the link waits because the store is full
     alarms      by kind, since the store began
@@ -37,6 +38,7 @@ class SiteFigures:
     free_bytes: dict[str, int]
     keys_delivered: int
     refreshes: dict[tuple[str, str], int]
+    policies: "dict[str, PolicyFigures]" = field(default_factory=dict)
     pool_pads: dict[tuple[str, str], int]
     last_discard: str | None = field(default=None)
     paused: bool = False
@@ -46,6 +48,28 @@ class SiteFigures:
     reconciled_at: int | None = None
     audit: "AuditFigures | None" = None
     witness: "WitnessFigures | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyFigures:
+    """How a refresh policy stands at this site.
+
+    generation    that is active, 0 before the first
+    active_since  when it became that, in seconds since 1970
+    newest        state of the newest run; None before the first
+    under_way     state of the newest run that is not over, ``blocked`` among them
+    late          a passing failure holds it up
+    refused       it does not run until people act
+    paused        no new run begins here
+    """
+
+    generation: int = 0
+    active_since: float | None = None
+    newest: str | None = None
+    under_way: str | None = None
+    late: bool = False
+    refused: bool = False
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -147,20 +147,29 @@ class AuditEvent:
 
 
 class RefreshState(StrEnum):
-    """`architecture.md`, section 5; ``aborted`` only before ``committed``."""
+    """`architecture.md`, section 5; ``aborted`` only before ``committed``.
+
+    ``retired``: done, and the grace that followed the next generation is over.
+    ``superseded``: given up by an operator after ``committed``; the next generation replaces it.
+    """
 
     DRAWN = "drawn"
     PREPARED = "prepared"
     COMMITTED = "committed"
     PUBLISHED = "published"
     DONE = "done"
+    RETIRED = "retired"
     ABORTED = "aborted"
     BLOCKED = "blocked"
+    SUPERSEDED = "superseded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshRun:
-    """One generation of one policy at one site."""
+    """One generation of one policy at one site.
+
+    ``changed_at``: when the store made the last move; it names no run, so it is not compared.
+    """
 
     run_id: str
     policy: str
@@ -169,3 +178,4 @@ class RefreshRun:
     state: RefreshState
     native_version: int | None = None
     reason: str | None = None
+    changed_at: float = field(default=0.0, compare=False)

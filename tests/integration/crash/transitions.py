@@ -267,7 +267,12 @@ def serve_b(sites: Sites) -> Any:
     return server
 
 
-def served_apart(work: Callable[[Sites, str, Arm], None], *, kill_b: bool):
+def served_apart(
+    work: Callable[[Sites, str, Arm], None],
+    *,
+    kill_b: bool,
+    serve: Callable[[Sites], Any] = serve_b,
+):
     """B serves in a process of its own; either B or the process that asks it is killed."""
 
     def carry_out(sites: Sites, arm: Arm) -> None:
@@ -275,7 +280,7 @@ def served_apart(work: Callable[[Sites, str, Arm], None], *, kill_b: bool):
         pid = os.fork()
         if pid == 0:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            server = serve_b(sites)
+            server = serve(sites)
             if kill_b:
                 arm()
             os.write(write_end, f"{server.server_port}\n".encode())

@@ -1,8 +1,13 @@
 """OpenBao servers, one for each site, started once and ended by their own handles."""
 
+import json
+import re
 import socket
 import subprocess
+import sys
+from base64 import b64decode
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 
@@ -12,10 +17,28 @@ import pytest
 from keyferry.pki.authority import Authority
 from keyferry.up import openbao
 from qkd_core.errors import SinkUnavailable
-from qkd_kms_adapters.registry import VaultKvTarget
-from qkd_kms_adapters.vault_session import VaultLogin, connect
+from qkd_kms_adapters.vault_kv import VaultKvTarget
+from qkd_kms_adapters.vault_login import AppRole, VaultLogin
+from qkd_kms_adapters.vault_session import connect
+from qkd_kms_adapters.vault_transit import VaultTransitTarget
+
+sys.path.insert(0, str(Path(__file__).parent))
+from cutting import Cutter, cutter
+
+sys.path.pop(0)
 
 PREFIX = "keyferry"
+
+
+README = Path(__file__).parents[3] / "kms_adapters" / "README.md"
+RULE = re.compile(r'path "([^"]+)" \{ capabilities = (\[.*\]) \}')
+
+
+def transit_policy(name: str) -> dict[str, list[str]]:
+    """What the README says that a KME needs, for the key ``name``."""
+    (block,) = re.findall(r"```hcl\n(.*?)```", README.read_text(), re.DOTALL)
+    rules = [RULE.fullmatch(line) for line in block.replace("backup", name).splitlines()]
+    return {rule[1]: json.loads(rule[2]) for rule in rules if rule}
 
 
 class Server:
@@ -42,11 +65,16 @@ class Server:
         self.port = self.free_port()
         self.url = f"https://127.0.0.1:{self.port}"
         self._paths = count(1)
+        self._policies = [openbao.ROLE]
+        self._transit: dict[str, list[str]] = {}
 
     def start(self, *, timeout_s: float = 30.0) -> None:
-        openbao.prepare(
+        config = openbao.prepare(
             self.directory, self.credential, port=self.port, cluster_port=self.free_port()
         )
+        settings = json.loads(config.read_text())
+        settings["listener"]["tcp"]["disable_unauthed_generate_root_endpoints"] = False
+        config.write_text(json.dumps(settings))  # for `admin`
         with (self.directory / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 openbao.command(self.directory), stdout=log, stderr=log, env={}
@@ -56,6 +84,37 @@ class Server:
     def set_up(self) -> None:
         openbao.set_up(self.directory, self.url, self.ca, prefix=PREFIX)
 
+    @cached_property
+    def admin(self) -> hvac.Client:
+        """A root token, made with the recovery key, as the set-up revoked its own."""
+        client = connect(self.url, self.ca, timeout_s=10.0)
+        attempt = client.adapter.put("/v1/sys/generate-root/attempt")
+        done = client.adapter.put(
+            "/v1/sys/generate-root/update",
+            json={"key": self.files.recovery_key.read_text(), "nonce": attempt["nonce"]},
+        )
+        encoded = done["encoded_token"]
+        encoded = b64decode(encoded + "=" * (-len(encoded) % 4))
+        otp = attempt["otp"].encode()
+        client.token = bytes(a ^ b for a, b in zip(encoded, otp, strict=True)).decode()
+        return client
+
+    @cached_property
+    def _has_transit(self) -> bool:
+        self.admin.sys.enable_secrets_engine("transit")
+        self.admin.adapter.get("/v1/transit/wrapping_key")  # made when it is first asked for
+        return True
+
+    def also_allow(self, name: str, paths: dict[str, list[str]]) -> None:
+        """Let the KME do more than `keyferry up` does."""
+        policy = {"path": {path: {"capabilities": what} for path, what in paths.items()}}
+        self.admin.sys.create_or_update_policy(name, policy)
+        if name not in self._policies:
+            self._policies.append(name)
+            self.admin.auth.approle.create_or_update_approle(
+                openbao.ROLE, token_policies=self._policies, **openbao.LOGIN_LIFE
+            )
+
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(timeout=20)
@@ -64,8 +123,7 @@ class Server:
         return VaultLogin(
             url=self.url,
             ca=self.ca,
-            role_id=self.files.role_id,
-            secret_id=self.files.secret_id,
+            method=AppRole(role_id=self.files.role_id, secret_id=self.files.secret_id),
             timeout_s=timeout_s,
         )
 
@@ -73,6 +131,20 @@ class Server:
         """A path that no other test uses."""
         path = f"{PREFIX}/test-{next(self._paths)}"
         return VaultKvTarget(login=self.login(timeout_s=timeout_s), mount="secret", path=path)
+
+    def new_transit(self, *, timeout_s: float = 10.0) -> VaultTransitTarget:
+        """A key that no other test uses."""
+        assert self._has_transit
+        name = f"test-{next(self._paths)}"
+        self._transit |= transit_policy(name)
+        self.also_allow("test-transit", self._transit)
+        return VaultTransitTarget(
+            login=self.login(timeout_s=timeout_s),
+            mount="transit",
+            name=name,
+            record_mount="secret",
+            record_path=f"{PREFIX}/transit/{name}",
+        )
 
     def stranger(self) -> hvac.Client:
         return connect(self.url, self.ca, timeout_s=10.0)
@@ -122,3 +194,10 @@ def unavailable() -> Callable[[Callable[[], object]], str]:
         return str(caught.value)
 
     return check
+
+
+@pytest.fixture
+def cutter_a(server_a: Server) -> Iterator[Cutter]:
+    """A relay to ``server_a`` that can lose replies."""
+    with cutter(server_a.port) as relay:
+        yield relay

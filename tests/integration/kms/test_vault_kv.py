@@ -1,7 +1,6 @@
 """The list that every sink faces, on a real server; then what only a real server can do to us."""
 
 import os
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,25 +8,36 @@ from typing import Any
 import hvac
 import pytest
 import requests
+from hvac import exceptions as vault
 
-from qkd_core.errors import ConfigError, GenerationConflict, SinkRejected, SinkUnavailable
-from qkd_core.types.ids import Generation
-from qkd_kms_adapters.conformance import CHECKS, a_key
-from qkd_kms_adapters.registry import TARGETS, VaultKvTarget
-from qkd_kms_adapters.vault_kv import VaultKvSink
+from qkd_core.errors import GenerationConflict, SinkRejected, SinkUnavailable
+from qkd_core.types.ids import Generation, KmeId, Side
+from qkd_core.types.keys import DeliveredKey
+from qkd_core.types.refresh import RefreshPolicy, SinkVersion
+from qkd_kms_adapters.conformance import CHECKS, READABLE_CHECKS, a_key
+from qkd_kms_adapters.targets import Servers
+from qkd_kms_adapters.vault_kv import VaultKvSink, VaultKvTarget
+from qkd_kms_adapters.vault_secret import VersionedSecret
 from qkd_kms_adapters.vault_session import VaultSession
 
-ONE, TWO = Generation(1), Generation(2)
+ONE, TWO, THREE = Generation(1), Generation(2), Generation(3)
+POLICY = RefreshPolicy(
+    name="payments",
+    kmes=(KmeId("kme-a"), KmeId("kme-b")),
+    n_bits=256,
+    interval_s=3600,
+    initiator=Side.A,
+)
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", CHECKS + READABLE_CHECKS, ids=lambda check: check.__name__)
 def test_the_openbao_sink_keeps_its_promises(check, server_a) -> None:
-    check(server_a.new_target().sink())
+    check(sink_of(server_a.new_target()))
 
 
 def test_a_version_holds_four_strings_and_the_metadata_one(server_a) -> None:
     target, key = server_a.new_target(), a_key()
-    sink = target.sink()
+    sink = sink_of(target)
     sink.publish(key, ONE)
     assert custom_metadata(server_a, target) == {}
     sink.agree(ONE)
@@ -43,7 +53,7 @@ def test_a_version_holds_four_strings_and_the_metadata_one(server_a) -> None:
 
 def test_the_agreed_generation_never_goes_back(server_a) -> None:
     target = server_a.new_target()
-    sink = target.sink()
+    sink = sink_of(target)
     for generation in (ONE, TWO):
         sink.publish(a_key(), generation)
     sink.agree(TWO)
@@ -53,7 +63,7 @@ def test_the_agreed_generation_never_goes_back(server_a) -> None:
 
 def test_agreeing_keeps_the_notes_of_others(server_a) -> None:
     target = server_a.new_target()
-    sink = target.sink()
+    sink = sink_of(target)
     sink.publish(a_key(), ONE)
     server_a.writer().secrets.kv.v2.update_metadata(
         target.path, mount_point="secret", custom_metadata={"owner": "payments"}
@@ -64,7 +74,7 @@ def test_agreeing_keeps_the_notes_of_others(server_a) -> None:
 
 def test_a_foreign_version_in_between_is_stepped_over_and_never_lost(server_a) -> None:
     target = server_a.new_target()
-    sink, first, second = target.sink(), a_key(), a_key()
+    sink, first, second = sink_of(target), a_key(), a_key()
     sink.publish(first, ONE)
     write_foreign(server_a.writer(), target)
     assert sink.state() == (1, 1)
@@ -78,7 +88,7 @@ def test_a_foreign_version_in_between_is_stepped_over_and_never_lost(server_a) -
 
 def test_a_foreign_write_between_look_and_write_is_seen(server_a, monkeypatch) -> None:
     target = server_a.new_target()
-    sink = target.sink()
+    sink = sink_of(target)
     write_foreign_before_first_write(monkeypatch, server_a, target)
 
     assert sink.publish(a_key(), ONE) == 2
@@ -91,31 +101,31 @@ def test_another_kme_that_took_the_generation_meanwhile_is_a_conflict(
 ) -> None:
     target = server_a.new_target()
     other = a_key()
-    before_first_write(monkeypatch, lambda: target.sink().publish(other, ONE))
+    before_first_write(monkeypatch, lambda: sink_of(target).publish(other, ONE))
 
     with pytest.raises(GenerationConflict):
-        target.sink().publish(a_key(), ONE)
+        sink_of(target).publish(a_key(), ONE)
 
-    assert target.sink().publish(other, ONE) == 1
+    assert sink_of(target).publish(other, ONE) == 1
 
 
 def test_a_writer_that_is_always_faster_ends_in_unavailable(server_a, monkeypatch) -> None:
     target = server_a.new_target()
-    writer, write = server_a.writer(), VaultKvSink._write
+    writer, write = server_a.writer(), VersionedSecret.write
 
     def overtaken(*arguments: Any) -> int:
         write_foreign(writer, target)
         return write(*arguments)
 
-    monkeypatch.setattr(VaultKvSink, "_write", overtaken)
+    monkeypatch.setattr(VersionedSecret, "write", overtaken)
     with pytest.raises(SinkUnavailable, match="5 writes in a row"):
-        target.sink().publish(a_key(), ONE)
-    assert target.sink().state() == (0, 0)
+        sink_of(target).publish(a_key(), ONE)
+    assert sink_of(target).state() == (0, 0)
 
 
 def test_a_version_that_is_gone_does_not_hide_the_others(server_a) -> None:
     target = server_a.new_target()
-    sink, writer = target.sink(), server_a.writer()
+    sink, writer = sink_of(target), server_a.writer()
     sink.publish(a_key(), ONE)
     keep_versions_for(writer, target, "1ms")
     write_foreign(writer, target)
@@ -127,7 +137,7 @@ def test_a_version_that_is_gone_does_not_hide_the_others(server_a) -> None:
 def test_a_lost_reply_is_not_written_twice(server_a, unavailable) -> None:
     target, key = server_a.new_target(), a_key()
     session = VaultSession(target.login)
-    sink = VaultKvSink(session, target.mount, target.path)
+    sink = sink_on(session, target)
     lose_next_reply(session, "PUT", "POST", path="/data/")
 
     unavailable(lambda: sink.publish(key, ONE))
@@ -140,7 +150,7 @@ def test_a_lost_reply_is_not_written_twice(server_a, unavailable) -> None:
 def test_a_lost_request_is_sent_again(server_a, unavailable) -> None:
     target, key = server_a.new_target(), a_key()
     session = VaultSession(target.login)
-    sink = VaultKvSink(session, target.mount, target.path)
+    sink = sink_on(session, target)
     lose_next_reply(session, "PUT", "POST", path="/data/", before=True)
     unavailable(lambda: sink.publish(key, ONE))
     assert sink.state() == (0, 0)
@@ -151,8 +161,8 @@ def test_a_sealed_server_is_unavailable_and_serves_again_after_a_restart(
     server_b, unavailable
 ) -> None:
     target, key = server_b.new_target(timeout_s=2), a_key()
-    sink = target.sink()
-    sink.prepare(ONE)
+    sink = sink_of(target)
+    sink.prepare(a_key(), ONE)
     server_b.stop()
     assert "ConnectionError" in unavailable(lambda: sink.publish(key, ONE))
 
@@ -171,60 +181,15 @@ def test_a_sealed_server_is_unavailable_and_serves_again_after_a_restart(
 def test_a_refused_path_is_rejected_and_says_what_is_missing(server_a) -> None:
     target = replace(server_a.new_target(), path="elsewhere/key")
     with pytest.raises(SinkRejected, match="lacks create, read, update"):
-        target.sink().prepare(ONE)
+        sink_of(target).prepare(a_key(), ONE)
     with pytest.raises(SinkRejected, match="permission denied"):
-        target.sink().publish(a_key(), ONE)
+        sink_of(target).publish(a_key(), ONE)
 
 
 def test_an_engine_that_is_not_there_is_rejected(server_a) -> None:
     target = replace(server_a.new_target(), mount="nowhere")
     with pytest.raises(SinkRejected):
-        target.sink().prepare(ONE)
-
-
-def test_wrong_credentials_are_rejected(server_a, tmp_path) -> None:
-    wrong = tmp_path / "secret-id"
-    wrong.write_text("00000000-0000-4000-8000-000000000000")
-    target = server_a.new_target()
-    login = replace(target.login, secret_id=wrong)
-    with pytest.raises(SinkRejected, match="invalid role or secret ID"):
-        replace(target, login=login).sink().prepare(ONE)
-
-
-def test_missing_credentials_may_come_later(server_a, tmp_path, unavailable) -> None:
-    target = server_a.new_target()
-    login = replace(target.login, secret_id=tmp_path / "not-yet")
-    unavailable(lambda: replace(target, login=login).sink().state())
-
-
-def test_a_server_with_another_certificate_is_not_spoken_to(server_a, server_b) -> None:
-    target = server_a.new_target()
-    login = replace(target.login, ca=server_b.ca)
-    with pytest.raises(SinkUnavailable, match="SSLError"):
-        replace(target, login=login).sink().state()
-
-
-def test_a_revoked_token_is_replaced(server_a) -> None:
-    session = VaultSession(server_a.login())
-    tokens = [session.run("first", lambda client: client.token)]
-    session.run("revoking", lambda client: client.auth.token.revoke_self())
-    session.run("second", lambda client: tokens.append(client.token) or look_up(client))
-    session.run("third", lambda client: tokens.append(client.token))
-    assert len(set(tokens)) == 2
-
-
-def test_a_token_is_kept_then_renewed_then_replaced(server_a) -> None:
-    clock = [0.0]
-    session = VaultSession(server_a.login(), monotonic=lambda: clock[0])
-    first = session.run("at first", lambda client: client.token)
-    clock[0] = 1000.0
-    assert session.run("before half its life", lambda client: client.token) == first
-    clock[0] = 2000.0  # past half an hour: renewed, so good for another
-    assert session.run("after half its life", lambda client: client.token) == first
-    clock[0] = 3700.0
-    assert session.run("after its first hour", lambda client: client.token) == first
-    clock[0] = 9000.0
-    assert session.run("after all of it", lambda client: client.token) != first
+        sink_of(target).prepare(a_key(), ONE)
 
 
 def test_verification_reads_carry_the_index_of_the_write(server_a) -> None:
@@ -246,7 +211,7 @@ def test_verification_reads_carry_the_index_of_the_write(server_a) -> None:
 
     indices: list[str | None] = []
     http(session).hooks["response"].append(note)
-    VaultKvSink(session, target.mount, target.path).publish(a_key(), ONE)
+    sink_on(session, target).publish(a_key(), ONE)
 
     written = next(
         place for place, call in enumerate(seen) if call[0] != "GET" and "/data/" in call[1]
@@ -256,30 +221,142 @@ def test_verification_reads_carry_the_index_of_the_write(server_a) -> None:
     assert read_back[2:] == (indices[written], "forward-active-node")
 
 
-def test_a_hanging_server_is_given_up_after_the_timeout(server_a, tmp_path, unavailable) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
-        target = server_a.new_target(timeout_s=0.3)
-        login = replace(target.login, url=url)
-        text = unavailable(lambda: replace(target, login=login).sink().state())
-    assert "Timeout" in text
+def test_foreign_and_vanished_versions_are_listed_with_generation_0(server_a) -> None:
+    target = server_a.new_target()
+    sink, writer = sink_of(target), server_a.writer()
+    write_foreign(writer, target)
+    sink.publish(a_key(), ONE)
+    sink.publish(a_key(), TWO)
+    sink.publish(a_key(), THREE)
+    writer.secrets.kv.v2.create_or_update_secret(target.path, {"note": "4"}, mount_point="secret")
+    delete(server_a.admin, target, 3)
+    assert pairs(sink.versions()) == [(1, 0), (2, 1), (3, 0), (4, 3), (5, 0)]
 
 
-def test_the_registry_knows_its_kinds_and_odd_paths_are_refused(server_a) -> None:
-    assert set(TARGETS) == {"memory", "vault-kv"}
-    for path in ("", "a//b", "../b", "a/\n"):
-        with pytest.raises(ConfigError):
-            VaultKvTarget(login=server_a.login(), mount="secret", path=path)
-    with pytest.raises(ConfigError):
-        server_a.login(timeout_s=0)
+def test_a_generation_whose_grace_is_over_is_kept_unless_the_target_says_otherwise(
+    server_a,
+) -> None:
+    target = server_a.new_target()
+    sink, key = sink_of(target), a_key()
+    agreed(sink, key, ONE)
+    agreed(sink, a_key(), TWO)
+    sink.retire(ONE)
+    assert sink.read(ONE) == key.secret
 
 
-def look_up(client: hvac.Client) -> object:
-    return client.auth.token.lookup_self()
+def test_a_generation_is_destroyed_when_its_grace_is_over(server_a) -> None:
+    target = replace(server_a.new_target(), destroys=True)
+    allow_destroying(server_a)
+    sink, first, second = sink_of(target), a_key(), a_key()
+    sink.prepare(first, ONE)
+    agreed(sink, first, ONE)
+    agreed(sink, second, TWO)
+    sink.publish(a_key(), THREE)  # not agreed on
+    for _ in range(2):
+        sink.retire(ONE)
+    for kept in (TWO, THREE):
+        with pytest.raises(SinkRejected, match="not destroyed"):
+            sink.retire(kept)
+    assert pairs(sink.versions()) == [(1, 0), (2, 2), (3, 3)]
+    assert sink.read(ONE) is None
+    assert sink.read(TWO) == second.secret
+    with pytest.raises(GenerationConflict):  # by a run that a crash left behind
+        sink_of(target).publish(first, ONE)
+
+
+def test_what_was_agreed_on_and_is_gone_is_never_written_again(server_a) -> None:
+    target = server_a.new_target()
+    sink, first, second = sink_of(target), a_key(), a_key()
+    agreed(sink, first, ONE)
+    agreed(sink, second, TWO)
+    server_a.admin.secrets.kv.v2.destroy_secret_versions(
+        target.path, versions=[1, 2], mount_point="secret"
+    )
+    sink = sink_of(target)
+    assert sink.state() == (2, 0)
+    for generation, key in ((ONE, first), (TWO, second), (TWO, a_key())):
+        with pytest.raises(GenerationConflict):
+            sink.publish(key, generation)
+        with pytest.raises(GenerationConflict):
+            sink.prepare(key, generation)
+    assert sink.publish(a_key(), THREE) == 3
+
+
+def test_leave_to_destroy_is_checked_only_when_it_is_needed(server_b) -> None:
+    target = server_b.new_target()
+    sink_of(target).prepare(a_key(), ONE)
+    with pytest.raises(SinkRejected, match=r"secret/destroy/.* lacks update"):
+        sink_of(replace(target, destroys=True)).prepare(a_key(), ONE)
+
+
+def test_the_engines_number_of_versions_is_left_alone_while_it_is_enough(server_a) -> None:
+    target = server_a.new_target()
+    sink = sink_of(target)
+    for number in range(1, 8):
+        key = a_key()
+        sink.prepare(key, Generation(number))
+        agreed(sink, key, Generation(number))
+    assert limit_of(server_a, target) == 0
+
+
+def test_an_agreed_generation_is_not_pushed_out_by_what_comes_after_it(server_a) -> None:
+    target = server_a.new_target()
+    sink, writer, first = sink_of(target), server_a.writer(), a_key()
+    agreed(sink, first, ONE)
+    for number in range(2, 15):  # given up after they were published, with foreign ones between
+        key = a_key()
+        sink.prepare(key, Generation(number))
+        sink.publish(key, Generation(number))
+        write_foreign(writer, target)
+    assert sink.read(ONE) == first.secret
+    raised = limit_of(server_a, target)
+    assert raised >= 2 * 13
+
+    key = a_key()
+    agreed(sink, key, Generation(15))
+    sink.prepare(a_key(), Generation(16))
+    assert limit_of(server_a, target) == raised, "it was lowered"
+    assert custom_metadata(server_a, target) == {"agreed_generation": "15"}
+
+
+def test_a_secret_that_keeps_few_versions_is_made_to_keep_more(server_b) -> None:
+    target = server_b.new_target()
+    admin = server_b.admin
+    engine = admin.secrets.kv.v2.read_configuration(mount_point="secret")["data"]["max_versions"]
+    admin.secrets.kv.v2.configure(max_versions=2, mount_point="secret")
+    try:
+        sink, writer, first = sink_of(target), server_b.writer(), a_key()
+        sink.prepare(first, ONE)
+        agreed(sink, first, ONE)
+        for _ in range(8):
+            write_foreign(writer, target)
+        assert sink.read(ONE) == first.secret
+        sink.prepare(a_key(), TWO)
+        assert limit_of(server_b, target) == 18
+    finally:
+        admin.secrets.kv.v2.configure(max_versions=engine, mount_point="secret")
+
+
+def test_an_engine_that_is_making_its_tables_is_waited_for(server_a, unavailable) -> None:
+    def call(client: hvac.Client) -> object:
+        raise vault.InvalidRequest(errors=["This backend will be unavailable for a brief period"])
+
+    session = VaultSession(server_a.login())
+    assert "not ready yet" in unavailable(lambda: session.run("writing", call))
+
+
+def sink_of(target: VaultKvTarget) -> VaultKvSink:
+    """With a session of its own."""
+    return target.sink(POLICY, Servers())
+
+
+def sink_on(session: VaultSession, target: VaultKvTarget) -> VaultKvSink:
+    return VaultKvSink(session, VersionedSecret(target.mount, target.path))
 
 
 def http(session: VaultSession) -> requests.Session:
-    return session._http
+    """Of this thread."""
+    return session._client().session
 
 
 def lose_next_reply(session: VaultSession, *methods: str, path: str, before: bool = False) -> None:
@@ -298,14 +375,14 @@ def lose_next_reply(session: VaultSession, *methods: str, path: str, before: boo
 
 
 def before_first_write(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    write = VaultKvSink._write
+    write = VersionedSecret.write
 
     def overtaken(*arguments: Any) -> int:
-        monkeypatch.setattr(VaultKvSink, "_write", write)
+        monkeypatch.setattr(VersionedSecret, "write", write)
         act()
         return write(*arguments)
 
-    monkeypatch.setattr(VaultKvSink, "_write", overtaken)
+    monkeypatch.setattr(VersionedSecret, "write", overtaken)
 
 
 def write_foreign_before_first_write(
@@ -336,3 +413,27 @@ def read(client: hvac.Client, target: VaultKvTarget, version: int) -> dict[str, 
 def custom_metadata(server: Any, target: VaultKvTarget) -> dict[str, str]:
     answer = server.reader().secrets.kv.v2.read_secret_metadata(target.path, mount_point="secret")
     return answer["data"]["custom_metadata"] or {}
+
+
+def agreed(sink: VaultKvSink, key: DeliveredKey, generation: Generation) -> None:
+    sink.publish(key, generation)
+    sink.agree(generation)
+
+
+def pairs(versions: tuple[SinkVersion, ...]) -> list[tuple[int, int]]:
+    return [(each.native, each.generation) for each in versions]
+
+
+def limit_of(server: Any, target: VaultKvTarget) -> int:
+    answer = server.reader().secrets.kv.v2.read_secret_metadata(target.path, mount_point="secret")
+    return int(answer["data"]["max_versions"])
+
+
+def delete(client: hvac.Client, target: VaultKvTarget, version: int) -> None:
+    client.secrets.kv.v2.delete_secret_versions(
+        target.path, versions=[version], mount_point="secret"
+    )
+
+
+def allow_destroying(server: Any) -> None:
+    server.also_allow("test-destroy", {"secret/destroy/keyferry/*": ["update"]})

@@ -12,12 +12,21 @@ import pytest
 import requests
 
 from keyferry.up import openbao
-from qkd_core.types.ids import Generation
+from qkd_core.types.ids import Generation, KmeId, Side
+from qkd_core.types.refresh import KeyAlgorithm, RefreshPolicy
 from qkd_kms_adapters.conformance import a_key
-from qkd_kms_adapters.registry import VaultKvTarget
+from qkd_kms_adapters.targets import Servers
 from qkd_kms_adapters.vault_session import connect
 
 STANDS_BY = 429
+POLICY = RefreshPolicy(
+    name="payments",
+    kmes=(KmeId("kme-a"), KmeId("kme-b")),
+    n_bits=256,
+    algorithm=KeyAlgorithm.AES_GCM,
+    interval_s=3600,
+    initiator=Side.A,
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +71,17 @@ def status_of(url: str, server: Any) -> int:
     return 200 if isinstance(answer, dict) else answer.status_code
 
 
-def through(url: str, target: VaultKvTarget) -> VaultKvTarget:
+def through(url: str, target: Any) -> Any:
     return replace(target, login=replace(target.login, url=url))
+
+
+def sink_of(target: Any) -> Any:
+    return target.sink(POLICY, Servers())
 
 
 def test_what_was_written_through_another_node_is_seen_at_once(server_b, standby) -> None:
     target = server_b.new_target()
-    direct, late = target.sink(), through(standby, target).sink()
+    direct, late = sink_of(target), sink_of(through(standby, target))
     for number in range(1, 16):  # without the index, 3 of 4 such reads were stale
         generation, key = Generation(number), a_key()
         native = direct.publish(key, generation)
@@ -78,9 +91,23 @@ def test_what_was_written_through_another_node_is_seen_at_once(server_b, standby
 
 def test_a_whole_run_goes_through_a_standby(server_b, standby) -> None:
     target = server_b.new_target()
-    late = through(standby, target).sink()
+    late = sink_of(through(standby, target))
     for number in range(1, 6):
-        late.prepare(Generation(number))
-        late.publish(a_key(), Generation(number))
+        key = a_key()
+        late.prepare(key, Generation(number))
+        late.publish(key, Generation(number))
         late.agree(Generation(number))
-    assert target.sink().state() == late.state() == (5, 5)
+    assert sink_of(target).state() == late.state() == (5, 5)
+
+
+def test_a_transit_key_goes_in_through_a_standby(server_b, standby) -> None:
+    target = server_b.new_transit()
+    late, direct = sink_of(through(standby, target)), sink_of(target)
+    for number in range(1, 7):
+        generation, key = Generation(number), a_key()
+        late.prepare(key, generation)
+        native = (late if number % 2 else direct).publish(key, generation)
+        assert native == number
+        assert late.publish(key, generation) == native  # its lost reply, tried again elsewhere
+        late.agree(generation)
+        assert late.state() == direct.state() == (generation, native)

@@ -4,7 +4,8 @@ from qkd_core.types.ids import Side
 
 SHORT = {
     "checkpoint_s = 5.0": "checkpoint_s = 3600",  # so that only the end of the process signs
-    "[api]\n": "[store]\nerase_after_s = 3\nreconcile_s = 2\n\n[api]\nkey_lifetime_s = 3\n",
+    "[store]\n": "[store]\nerase_after_s = 3\nreconcile_s = 2\n",
+    "[api]\n": "[api]\nkey_lifetime_s = 3\n",
 }
 
 

@@ -2,18 +2,35 @@
 
 import base64
 import json
+import math
 import re
 import subprocess
 import sys
+import time
+import tomllib
 from pathlib import Path
 
-README = Path(__file__).parents[3] / "README.md"
+import yaml
+
+from keyferry.operator.socket import ask
+from qkd_kms_adapters.registry import KINDS
+
+ROOT = Path(__file__).parents[3]
+README = ROOT / "README.md"
+EXAMPLES = ROOT / "examples" / "external-secrets"
 BIN = Path(sys.executable).parent
 
 
-def blocks(language: str = "") -> list[str]:
-    fences = re.findall(r"^```(\w*)\n(.*?)^```$", README.read_text(), re.S | re.M)
-    return [text for told, text in fences if told == language]
+def blocks(language: str = "", text: str | None = None) -> list[str]:
+    text = README.read_text() if text is None else text
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.S | re.M)
+    return [block for told, block in fences if told == language]
+
+
+def section(heading: str) -> str:
+    _, found, after = README.read_text().partition(f"\n## {heading}\n")
+    assert found, heading
+    return after.partition("\n## ")[0]
 
 
 def block_with(*words: str, language: str = "") -> str:
@@ -28,8 +45,19 @@ def typed(
     folder: Path | None = None,
 ) -> str:
     """Run lines of the README with this state directory, in ``folder``; each must succeed."""
+    done = ran(commands, state, environment, folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def ran(
+    commands: str,
+    state: Path,
+    environment: dict[str, str] | None = None,
+    folder: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
     script = commands.replace(".venv/bin/", f"{BIN}/").replace(".keyferry", str(state))
-    done = subprocess.run(
+    return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         capture_output=True,
         text=True,
@@ -38,8 +66,6 @@ def typed(
         env={"PATH": "/usr/bin:/bin", **(environment or {})},
         cwd=folder,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_the_curl_commands_fetch_one_key_at_both_sites(up):
@@ -70,6 +96,107 @@ def test_the_commands_of_an_operator_find_the_sites_well(up, tmp_path):
     assert ": 0 differences" in said
     assert "complete" in said.splitlines()
     assert (tmp_path / "kme-a.backup").stat().st_size > 1000
+
+
+def pushing(*words: str) -> str:
+    """The block of the section on refresh policies that holds ``words``."""
+    text = section("Push keys into your KMS")
+    [found] = [block for block in blocks("", text) if all(word in block for word in words)]
+    return found
+
+
+def test_a_policy_is_run_and_shown_as_the_readme_shows_it(up):
+    """The schedule goes on meanwhile, so that a run of its own may come between two commands."""
+    lines = pushing("$ ", "policy run").splitlines()
+    commands = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    shown = [shape(line) for line in lines if not line.startswith("$ ")]
+    for _ in range(5):
+        up.until(lambda: is_quiet(up, 5.0), "a while without a run")
+        said = "".join(typed(command, up.state) for command in commands).splitlines()
+        if [shape(line) for line in said] == shown:
+            return
+    assert [shape(line) for line in said] == shown
+
+
+def shape(line: str) -> str:
+    """What is the same at every run: no numbers, identifiers or widths of columns."""
+    line = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", line)
+    return re.sub(r" +", " ", re.sub(r"\d+(\.\d+)?", "N", line)).strip()
+
+
+def is_quiet(up, for_s=0.0):
+    """Whether no run is under way, and the next one is not due before ``for_s``."""
+    answer = ask(up.state / "a" / "state", {"order": "policy-list"})
+    [row] = answer["policies"]
+    due = row["next_due"] or math.inf  # it is paused
+    return not row["under_way"] and not row["due"] and due > time.time() + for_s
+
+
+def test_a_policy_is_paused_and_resumed_and_no_run_resolved_that_is_not_blocked(up):
+    before, pause, after = pushing("policy pause").partition(
+        next(line for line in pushing("policy pause").splitlines() if "policy pause" in line)
+    )
+    said = typed(f"{before}{pause}", up.state)
+    assert "other file   agrees: kme-b has the same policy" in said
+    assert "backup is paused at this site, by uid " in said
+    up.until(lambda: is_quiet(up), "the end of the last run")
+    retry, supersede = pushing("refresh resolve").strip().splitlines()
+    assert "done, not blocked: nothing to retry" in refused(retry, up.state)
+    assert "only one that is committed or blocked is superseded" in refused(supersede, up.state)
+    said = typed(after, up.state)
+    assert "and runs again at this site" in said
+    [row] = json.loads(said.splitlines()[-1])["policies"]
+    assert (row["name"], row["attention"]) == ("backup", {})
+
+
+def refused(command: str, state: Path) -> str:
+    """The line that a command of the README answers with when it cannot be done."""
+    done = ran(command, state)
+    assert done.returncode == 2
+    return done.stderr
+
+
+def test_every_kind_of_target_is_in_the_table_of_the_readme():
+    kinds = re.findall(r"^\| `([a-z0-9-]+)` \|", section("Push keys into your KMS"), re.M)
+    assert sorted(kinds) == sorted(KINDS)
+
+
+def test_the_policy_of_the_readme_can_be_read(tmp_path):
+    from keyferry.config.policies import read_policies
+    from qkd_core.types.ids import KmeId
+    from qkd_core.types.settings_table import SettingsTable
+
+    [text] = blocks("toml", section("Push keys into your KMS"))
+    for name in ("tls/ca.pem", "webhook.secret"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    fields = tomllib.loads(text.replace("/etc/keyferry/webhook.secret", "webhook.secret"))
+    table = SettingsTable(fields, "README.md", "")
+    [entry] = read_policies(table, (KmeId("kme-a"), KmeId("kme-b")), tmp_path)
+    assert (entry.policy.name, entry.policy.jitter_s, entry.max_age_s) == ("backup", 300, 300000)
+
+
+def test_what_the_external_secrets_operator_is_told_to_read_is_there(up):
+    """Its Vault provider reads ``/v1/<path>/data/<key>`` and takes properties of the data."""
+    store, secret = (
+        yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text())
+        for name in ("secret-store", "external-secret")
+    )
+    assert {each["apiVersion"] for each in (store, secret)} == {"external-secrets.io/v1"}
+    vault, spec = store["spec"]["provider"]["vault"], secret["spec"]
+    reference = spec["secretStoreRef"]
+    assert (reference["kind"], reference["name"]) == (store["kind"], store["metadata"]["name"])
+    assert vault["version"] == "v2"
+    found = {}
+    for each in spec["data"]:
+        asked = each["remoteRef"]
+        answer = up.openbao("a", f"{vault['path']}/data/{asked['key']}")
+        value = answer.json()["data"]["data"][asked["property"]]
+        decode = base64.b64decode if asked.get("decodingStrategy") == "Base64" else str
+        found[each["secretKey"]] = decode(value)
+    assert len(found["key"]) == 32
+    assert re.fullmatch(r"[0-9a-f-]{36}", found["key_id"])
+    assert int(found["generation"]) >= 1
 
 
 def test_our_own_pair_conforms_to_every_clause(up):

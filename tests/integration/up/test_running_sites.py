@@ -244,6 +244,22 @@ def free(site: Path) -> dict[str, int]:
     return dict(json.loads(keyferry("status", site, "--json").stdout)["free_bytes"])
 
 
+def test_the_kmss_of_both_sites_are_compared_on_order(up):
+    sites = {side: up.state / side / "site.toml" for side in "ab"}
+
+    def compared():
+        """Refused while a refresh is under way."""
+        done = keyferry("policy", "compare", sites["a"], "backup", "--json")
+        assert done.returncode == 0 or "policy backup: generation" in done.stderr, done.stderr
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    answer = up.until(compared, "a comparison")
+    assert answer["verdict"] == "same"
+    assert answer["bytes_compared"] == answer["generations"]
+    shown = json.loads(keyferry("policy", "show", sites["b"], "backup", "--json").stdout)
+    assert shown["comparison"]["at"] is not None and shown["comparison"]["findings"] == []
+
+
 def test_killing_the_supervisor_ends_every_process_and_a_second_start_goes_on(up, start_up):
     """Last of this module: it ends the shared sites."""
     earlier = {fetch(up)["key_ID"] for _ in range(3)}

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from qkd_api.metrics import MetricsServer, OutlookCollector, SiteCollector
 from qkd_api.server import bound
 from qkd_core.errors import AuditUnavailable
-from qkd_core.types.figures import OldestEpoch, PoolLevel, SiteFigures
+from qkd_core.types.figures import OldestEpoch, PolicyFigures, PoolLevel, SiteFigures
 from qkd_core.types.ids import KmeId
 
 FIGURES = SiteFigures(
@@ -24,6 +24,13 @@ FIGURES = SiteFigures(
     free_bytes={"a": 100, "b": 64},
     keys_delivered=7,
     refreshes={("nightly", "done"): 2},
+    policies={
+        "nightly": PolicyFigures(
+            generation=2, active_since=990.0, newest="blocked", under_way="blocked", paused=True
+        ),
+        "new": PolicyFigures(late=True),
+        "vain": PolicyFigures(newest="aborted", refused=True),
+    },
     pool_pads={("a", "pool"): 500, ("b", "reserve"): 1024},
     paused=True,
     orphaned_keys=3,
@@ -32,13 +39,16 @@ FIGURES = SiteFigures(
 )
 
 
+POLICY_FIGURES = ("generation", "late", "refused", "aborted", "blocked", "paused")
+
+
 @pytest.fixture
 def scrape():
     servers = []
 
     def run(figures, *others):
         registry = CollectorRegistry()
-        registry.register(SiteCollector(figures, key_size=256))
+        registry.register(SiteCollector(figures, key_size=256, now=lambda: 1000.0))
         for other in others:
             registry.register(other)
         server = MetricsServer(bound("127.0.0.1", 0), registry)
@@ -58,8 +68,32 @@ def scrape():
         server.server_close()
 
 
-def test_every_figure_has_its_sample(scrape):
-    assert scrape(lambda: FIGURES) == {
+def test_each_policy_that_the_store_knows_of_has_its_samples(scrape):
+    found = {name: value for name, value in scrape(lambda: FIGURES).items() if is_of_a_policy(name)}
+    assert found.pop(("keyferry_refresh_age_seconds", "nightly")) == 10  # the only active one
+    assert found == {
+        (f"keyferry_refresh_{figure}", policy): value
+        for policy, figures in {
+            "nightly": {"generation": 2, "blocked": 1, "paused": 1},
+            "new": {"late": 1},
+            "vain": {"aborted": 1, "refused": 1},
+        }.items()
+        for figure, value in (dict.fromkeys(POLICY_FIGURES, 0) | figures).items()
+    }
+
+
+def test_the_age_of_a_generation_is_never_negative(scrape):
+    figures = replace(FIGURES, policies={"nightly": PolicyFigures(active_since=2000.0)})
+    assert scrape(lambda: figures)["keyferry_refresh_age_seconds", "nightly"] == 0
+
+
+def is_of_a_policy(name):
+    return name[0].startswith("keyferry_refresh_") and name[0] != "keyferry_refresh_runs"
+
+
+def test_every_other_figure_has_its_sample(scrape):
+    found = scrape(lambda: FIGURES)
+    assert {name: value for name, value in found.items() if not is_of_a_policy(name)} == {
         ("keyferry_store_up",): 1,
         ("keyferry_blocks_total", "available"): 3,
         ("keyferry_blocks_total", "NotAccepted"): 1,

@@ -10,9 +10,11 @@ from keyferry.audit.shown import PeerAudit, shown
 from keyferry.audit.signing import known_peer_keys, own_keys
 from keyferry.audit.story import KnownSite, story
 from keyferry.store.checks.examples import LATER, MASTER, NOW, SLAVE, a_request
+from keyferry.store.checks.refreshes import PATHS, a_run
 from keyferry.store.database import Reader
 from qkd_core.errors import AuditUnavailable, ConfigError, PeerViolation
 from qkd_core.types.ids import KmeId
+from qkd_core.types.keys import RefreshState
 
 
 def deliver(a, b, n=1, *, told=True, fetched=True):
@@ -88,6 +90,21 @@ def test_an_action_without_words_of_its_own_is_told_by_its_fields(linked):
     lent, seen = story("k", [a.path])
     assert lent.told == "key lent: to sae-x"
     assert seen.told == "key seen"
+
+
+def test_every_step_of_a_refresh_has_words_of_its_own(linked):
+    a, _ = linked
+    (held,) = a.store.allocations.hold(a_request(), LATER)
+    ends = (RefreshState.RETIRED, RefreshState.ABORTED, RefreshState.SUPERSEDED)
+    for number, end in enumerate(ends, start=1):
+        a.store.refreshes.begin(a_run(number, key_id=held.key_id))
+        for state in PATHS[end]:
+            a.store.refreshes.move(f"database {number}", state, reason="denied")
+    told = [entry.told for entry in story(held.key_id, [a.path])][1:]
+    begun = [words for words in told if words.endswith(": begun")]
+    assert begun == [f"refresh database, generation {number}: begun" for number in (1, 2, 3)]
+    assert "refresh database, generation 2: aborted, denied" in told
+    assert all(words.startswith("refresh database, generation ") for words in told)
 
 
 def test_complete_records_have_no_discrepancy(linked):

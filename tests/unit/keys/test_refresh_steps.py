@@ -5,9 +5,17 @@ from itertools import product
 import pytest
 
 from qkd_core.errors import ConfigError
-from qkd_core.keys.refresh import DECIDED, MOVES, Step, needs_peer, next_step
-from qkd_core.types.ids import KmeId, Side
-from qkd_core.types.keys import RefreshState
+from qkd_core.keys.refresh import (
+    DECIDED,
+    MOVES,
+    Step,
+    needs_peer,
+    next_step,
+    why_not_superseded,
+    why_not_superseded_although_written,
+)
+from qkd_core.types.ids import Generation, KeyId, KmeId, Side
+from qkd_core.types.keys import RefreshRun, RefreshState
 from qkd_core.types.refresh import RefreshPolicy
 
 S = RefreshState
@@ -18,7 +26,9 @@ LEADS_TO = {
     Step.AGREE: S.DONE,
     Step.ABORT: S.ABORTED,
     Step.BLOCK: S.BLOCKED,
+    Step.SUPERSEDE: S.SUPERSEDED,
 }
+NEVER_BY_ORDER = [state for state in S if state not in (S.COMMITTED, S.BLOCKED)]
 EVERY = list(product(S, [None, *S], [True, False]))
 
 
@@ -54,13 +64,54 @@ def test_nothing_is_agreed_before_both_have_published(initiates) -> None:
         for own, peer in product(S, [None, *S])
         if next_step(own, peer, initiates=initiates) is Step.AGREE
     }
-    assert agreeing == {(S.PUBLISHED, S.PUBLISHED), (S.PUBLISHED, S.DONE)}
+    assert agreeing == {(S.PUBLISHED, peer) for peer in (S.PUBLISHED, S.DONE, S.RETIRED)}
 
 
 @pytest.mark.parametrize("initiates", [True, False])
 def test_after_the_commit_nothing_aborts(initiates) -> None:
     for own, peer in product(DECIDED, [None, *S]):
         assert next_step(own, peer, initiates=initiates) is not Step.ABORT
+
+
+@pytest.mark.parametrize("initiates", [True, False])
+def test_a_run_that_was_given_up_over_there_is_given_up_here_unless_it_is_over(initiates) -> None:
+    following = {
+        own for own in S if next_step(own, S.SUPERSEDED, initiates=initiates) is Step.SUPERSEDE
+    }
+    assert following == {S.COMMITTED, S.PUBLISHED, S.BLOCKED}
+    # One that has not heard of the commit yet goes through it, so that each move is recorded.
+    assert next_step(S.PREPARED, S.SUPERSEDED, initiates=initiates) is Step.COMMIT
+
+
+@pytest.mark.parametrize(
+    ("state", "native_version", "message"),
+    [
+        (S.COMMITTED, None, None),
+        (S.BLOCKED, None, None),
+        (S.COMMITTED, 7, "this site has written the key"),
+        (S.BLOCKED, 7, "this site has written the key"),
+        *((state, None, "only one that is committed or blocked") for state in NEVER_BY_ORDER),
+    ],
+)
+def test_what_was_never_published_here_is_given_up_by_order_alone(
+    state, native_version, message
+) -> None:
+    run = RefreshRun(
+        run_id="r",
+        policy="p",
+        generation=Generation(1),
+        key_id=KeyId("k"),
+        state=state,
+        native_version=native_version,
+    )
+    why_not = why_not_superseded(run)
+    assert (why_not is None) == (message is None)
+    assert message is None or message in (why_not or "")
+
+
+def test_what_was_published_here_is_given_up_when_it_can_be_done_nowhere() -> None:
+    allowed = {peer for peer in [None, *S] if why_not_superseded_although_written(peer) is None}
+    assert allowed == {None, S.ABORTED, S.SUPERSEDED}
 
 
 def test_only_publishing_goes_on_without_the_peer() -> None:

@@ -1,6 +1,6 @@
 """The inter-KME calls for refresh runs: what is said, and how nonsense is answered."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from keyferry.peer.refresh import told
+from keyferry.peer.refresh import HttpRefreshPeer, told
 from keyferry.peer.session import PeerAnswer
 from qkd_api import problems
 from qkd_api.refresh import proposal_as_json, proposal_from_json, refresh, run_as_json
@@ -43,7 +43,7 @@ RUN = RefreshRun(
     native_version=9,
     reason="denied",
 )
-RUNS = "/peer/v1/refresh/runs"
+RUNS, LOOK = "/peer/v1/refresh/runs", "/peer/v1/refresh/look"
 
 
 class Answering:
@@ -52,8 +52,12 @@ class Answering:
     def __init__(self, accept: Callable[[RefreshProposal], RefreshRun]) -> None:
         self.accept = accept
 
-    def run(self, run_id: str) -> RefreshRun | None:
-        return RUN if run_id == RUN.run_id else None
+    def agree(self, policy: str, digest: str) -> None:
+        if (policy, digest) != (PROPOSAL.policy, PROPOSAL.policy_digest):
+            raise RefreshRefused(f"policy {policy} differs")
+
+    def runs(self, run_ids: Sequence[str]) -> dict[str, RefreshRun | None]:
+        return {run_id: RUN if run_id == RUN.run_id else None for run_id in run_ids}
 
 
 def client(accept: Callable[[RefreshProposal], RefreshRun]) -> FlaskClient:
@@ -81,7 +85,7 @@ def test_a_proposal_arrives_as_it_was_sent() -> None:
 
     assert answer.status_code == 200
     assert got == [PROPOSAL]
-    told_run = told(PeerAnswer(200, answer.get_json()), "run-1")
+    told_run = told(answer.get_json()["run"], "run-1")
     assert told_run == replace(RUN, native_version=None), "the native version stays at home"
 
 
@@ -98,10 +102,41 @@ def test_a_refusal_is_409_with_its_reason_and_not_now_is_503() -> None:
 
 def test_an_unknown_run_is_a_written_null() -> None:
     kme = client(refusing(AssertionError()))
-    assert kme.get(f"{RUNS}/run-1").get_json() == {"run": run_as_json(RUN)}
-    unknown = kme.get(f"{RUNS}/run-2")
-    assert (unknown.status_code, unknown.get_json()) == (200, {"run": None})
-    assert told(PeerAnswer(200, unknown.get_json()), "run-2") is None
+    answer = kme.post(LOOK, json={"run_ids": ["run-1", "run-2"]})
+    assert answer.get_json() == {"runs": {"run-1": run_as_json(RUN), "run-2": None}}
+    looked = HttpRefreshPeer(Canned(PeerAnswer(200, answer.get_json())))  # type: ignore[arg-type]
+    assert looked.runs(["run-1", "run-2"]) == {
+        "run-1": replace(RUN, native_version=None),
+        "run-2": None,
+    }
+
+
+@pytest.mark.parametrize("run_ids", [None, "run-1", [1], [""], ["x" * 65], ["x"] * 201], ids=repr)
+def test_a_look_at_what_names_no_runs_is_refused(run_ids: Any) -> None:
+    kme = client(refusing(AssertionError()))
+    assert kme.post(LOOK, json={"run_ids": run_ids}).status_code == 400
+
+
+def test_whether_the_files_agree_is_asked_before_anything_is_drawn() -> None:
+    kme = client(refusing(AssertionError()))
+    url = "/peer/v1/refresh/policies/p"
+    same = kme.get(f"{url}?digest={PROPOSAL.policy_digest}")
+    other = kme.get(f"{url}?digest=other")
+    assert (same.status_code, other.status_code) == (200, 409)
+    HttpRefreshPeer(Canned(PeerAnswer(200, {}))).agree("p", "")  # type: ignore[arg-type]
+    refusal = PeerAnswer(409, {"message": "policy p differs"})
+    with pytest.raises(RefreshRefused, match="policy p differs"):
+        HttpRefreshPeer(Canned(refusal)).agree("p", "")  # type: ignore[arg-type]
+
+
+class Canned:
+    """Stands for the session with the peer."""
+
+    def __init__(self, answer: PeerAnswer) -> None:
+        self.answer = answer
+
+    def call(self, *_: object) -> PeerAnswer:
+        return self.answer
 
 
 @pytest.mark.parametrize("name", list(proposal_as_json(PROPOSAL)))
@@ -120,22 +155,26 @@ def test_a_field_of_a_wrong_kind_is_refused(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("status", [400, 404, 405, 413])
 def test_no_other_status_means_that_a_run_is_unknown(status: int) -> None:
+    peer = HttpRefreshPeer(Canned(PeerAnswer(status, {"runs": {"run-1": None}})))  # type: ignore[arg-type]
     with pytest.raises(PeerUnavailable):
-        told(PeerAnswer(status, {"run": None}), "run-1")
+        peer.runs(["run-1"])
+    with pytest.raises(PeerUnavailable):
+        peer.agree("p", "")
 
 
 @pytest.mark.parametrize(
     "fields",
     [
         {},
-        {"run": []},
-        {"run": {}},
-        {"run": run_as_json(RUN) | {"state": "unheard of"}},
-        {"run": run_as_json(RUN) | {"run_id": "run-2"}},
-        {"run": run_as_json(RUN) | {"generation": 0}},
+        {"runs": []},
+        {"runs": {}},
+        {"runs": {"run-1": {}}},
+        {"runs": {"run-1": run_as_json(RUN) | {"state": "unheard of"}}},
+        {"runs": {"run-1": run_as_json(RUN) | {"run_id": "run-2"}}},
+        {"runs": {"run-1": run_as_json(RUN) | {"generation": 0}}},
     ],
     ids=str,
 )
 def test_an_answer_that_makes_no_sense_is_a_violation(fields: dict[str, Any]) -> None:
     with pytest.raises(PeerViolation):
-        told(PeerAnswer(200, fields), "run-1")
+        HttpRefreshPeer(Canned(PeerAnswer(200, fields))).runs(["run-1"])  # type: ignore[arg-type]

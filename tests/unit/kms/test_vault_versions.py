@@ -7,7 +7,8 @@ import requests
 from hvac import exceptions as vault
 
 from qkd_core.errors import SinkRejected, SinkUnavailable
-from qkd_kms_adapters.vault_kv import number, parsed
+from qkd_kms_adapters.vault_kv import parsed
+from qkd_kms_adapters.vault_secret import number
 from qkd_kms_adapters.vault_session import our_errors
 
 OURS = {"key": b64encode(b"k" * 32).decode(), "key_id": "id", "generation": "7"}
@@ -51,6 +52,11 @@ def test_numbers_are_plain_decimal_digits() -> None:
         (vault.RateLimitExceeded("x"), SinkUnavailable),
         (vault.VaultError.from_status(504, "x"), SinkUnavailable),
         (vault.VaultError.from_status(412, "x"), SinkUnavailable),
+        (vault.VaultError.from_status(472, "x"), SinkUnavailable),
+        (vault.VaultError.from_status(473, "x"), SinkUnavailable),
+        (vault.VaultNotInitialized("x"), SinkUnavailable),
+        (vault.InvalidRequest(errors=["unavailable for a brief period"]), SinkUnavailable),
+        (FileNotFoundError("x"), SinkUnavailable),
         (requests.Timeout("x"), SinkUnavailable),
         (requests.exceptions.ChunkedEncodingError("x"), SinkUnavailable),
         (requests.exceptions.JSONDecodeError("x", "", 0), SinkUnavailable),

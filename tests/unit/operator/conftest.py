@@ -27,6 +27,7 @@ class Errands:
     away: bool = False
     told: list = field(default_factory=list)
     report: Report = field(default_factory=Report)
+    refreshes: "Peer" = field(default_factory=lambda: Peer())
 
     def tell(self) -> bool:
         notices = self.store.agreement.notices(100)
@@ -41,6 +42,23 @@ class Errands:
 
     def peer_answers(self) -> bool:
         return not self.away
+
+
+@dataclass
+class Peer:
+    """The other site's refresh runs, as far as orders ask for them."""
+
+    runs_there: dict = field(default_factory=dict)
+    trouble: Exception | None = None
+
+    def agree(self, policy: str, digest: str) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+
+    def runs(self, run_ids: list) -> dict:
+        if self.trouble is not None:
+            raise self.trouble
+        return {run_id: self.runs_there.get(run_id) for run_id in run_ids}
 
 
 @dataclass
@@ -84,7 +102,7 @@ def operated(site_file: Path) -> Iterator[Operated]:
         store.blocks.store_pending(a_block(number))
         store.blocks.make_available(BlockId(number))
     errands = Errands(store)
-    yield Operated(site, store, errands, Orders(site, store, errands), clock)
+    yield Operated(site, store, errands, Orders(site, store, errands, clock), clock)
     store.close()
 
 

@@ -12,6 +12,7 @@ from keyferry.store.checks.examples import (
     a_request,
 )
 from keyferry.store.checks.pads import pool_name
+from keyferry.store.policy_figures import ACTIVE, NEWEST, UNDER_WAY
 from qkd_core.types.authentication import Lane
 from qkd_core.types.ids import BlockId, Side
 
@@ -93,3 +94,28 @@ def test_outbox_and_figures_walk_no_keys(open_site):
     steps = plan(store, statement)
     assert steps[0].startswith("SCAN outbox")  # unacknowledged rows only, up to the limit
     assert steps[1].startswith("SEARCH keys")
+
+
+def test_figures_of_policies_walk_no_runs_that_are_over(open_site):
+    """What is active, in grace or under way is the answer itself."""
+    store = open_site()
+    statements = read_by(store, store.figures)
+    about_runs = [text for text in statements if "refreshes" in text]
+    assert len(about_runs) == len([NEWEST, ACTIVE, UNDER_WAY])
+    steps = [step for text in about_runs for step in plan(store, text)]
+    walks = [step for step in steps if step.startswith("SCAN")]
+    assert walks == [
+        "SCAN each VIRTUAL TABLE INDEX 1:",  # the names of the policies
+        "SCAN refreshes USING INDEX refreshes_done",
+        "SCAN refreshes USING INDEX refreshes_unfinished",
+    ]
+
+
+def read_by(store, call):
+    """The statements that ``call`` runs on the reading connection."""
+    statements = []
+    trace = store.database.read(lambda connection: connection).set_trace_callback
+    trace(statements.append)
+    call()
+    trace(None)
+    return [text for text in statements if text.startswith("SELECT")]

@@ -12,7 +12,9 @@ from qkd_core.ports import (
     AgreementStore,
     AllocationStore,
     BlockStore,
+    ComparisonStore,
     PadStore,
+    PolicyStore,
     PoolGauge,
     RecordStore,
     RefreshStore,
@@ -45,6 +47,12 @@ class SiteStore(Protocol):
 
     @property
     def refreshes(self) -> RefreshStore: ...
+
+    @property
+    def policies(self) -> PolicyStore: ...
+
+    @property
+    def comparisons(self) -> ComparisonStore: ...
 
     @property
     def agreement(self) -> AgreementStore: ...

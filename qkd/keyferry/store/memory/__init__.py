@@ -8,8 +8,10 @@ from keyferry.store.gate import Gate, NoWitness, PeerGate
 from keyferry.store.memory.agreement import MemoryAgreement
 from keyferry.store.memory.allocations import MemoryAllocations
 from keyferry.store.memory.blocks import MemoryBlocks
+from keyferry.store.memory.comparisons import MemoryComparisons
 from keyferry.store.memory.cutting import MemoryCutting
 from keyferry.store.memory.pads import MemoryPads
+from keyferry.store.memory.policies import MemoryLead, MemoryPolicies
 from keyferry.store.memory.pool import MemoryPool
 from keyferry.store.memory.records import MemoryRecords
 from keyferry.store.memory.refreshes import MemoryRefreshes
@@ -61,7 +63,10 @@ class MemoryStore:
         self.gate: Gate = PeerGate() if site.witnessed else NoWitness()
         self.pads = MemoryPads(site, self.gate)
         self.blocks = MemoryBlocks(site, self.pads)
-        self.refreshes = MemoryRefreshes(site)
+        lead = MemoryLead(site)
+        self.refreshes = MemoryRefreshes(site, lead)
+        self.policies = MemoryPolicies(site, lead)
+        self.comparisons = MemoryComparisons(site, lead)
         self.pool = MemoryPool(site)
         cutting = MemoryCutting(site, self.gate, self.blocks)
         self.allocations = MemoryAllocations(
@@ -97,6 +102,7 @@ class MemoryStore:
                 free_bytes={side.value: self.blocks.free_of(side) for side in Side},
                 keys_delivered=site.keys_delivered,
                 refreshes=self.refreshes.counts(),
+                policies=self.policies.figures(),
                 pool_pads={
                     (side.value, lane.name.lower()): self.pads.remaining(side, lane)
                     for side in Side

@@ -13,8 +13,10 @@ from qkd_core.keys.lifecycle import KeyState, Subject, check_move
 from qkd_core.ports import Clock
 from qkd_core.types.agreement import Cession, Notice
 from qkd_core.types.authentication import PAD_BYTES, Lane, Pad, PadName
+from qkd_core.types.comparing import Comparison, OpenComparison
 from qkd_core.types.ids import BlockId, KeyId, LinkId, Provenance, SaeId, Side
 from qkd_core.types.keys import Allocation, AuditEvent, BlockState, NewBlock, RefreshRun
+from qkd_core.types.refresh import ActiveEvent, PolicyState, RunStep
 from qkd_core.types.witness import ChainHead, Remembered, SiteState
 
 NO_BLOCK = BlockId(0)
@@ -141,6 +143,13 @@ class MemorySite:
     notices: list[Notice] = field(default_factory=list)
     heeded: dict[str, str | None] = field(default_factory=dict)
     refreshes: dict[str, RefreshRun] = field(default_factory=dict)
+    refresh_steps: dict[str, list[RunStep]] = field(default_factory=dict)
+    policies: dict[str, PolicyState] = field(default_factory=dict)
+    too_old: dict[str, int] = field(default_factory=dict)
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
+    comparison_requests: dict[str, OpenComparison] = field(default_factory=dict)
+    active_events: list[ActiveEvent] = field(default_factory=list)
+    fence: int = 0
     newest: BlockId = NO_BLOCK
     blocks: dict[BlockId, MemoryBlock] = field(default_factory=dict)
     keys: dict[KeyId, MemoryKey] = field(default_factory=dict)

@@ -1,0 +1,115 @@
+"""A site's end of the quantum link and of the classical channel, and the pads of its tags."""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from qkd_core.types.authentication import Lane, MessageKind, Pad, PadName
+from qkd_core.types.blocks import DecoySettings, Detections
+from qkd_core.types.ids import BlockId, Provenance, Side
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Seconds since 1970."""
+
+
+class AliceDevice(Protocol):
+    """The preparing end. It remembers the settings of a block until the next one is armed."""
+
+    @property
+    def provenance(self) -> Provenance: ...
+
+    def arm(self, block_id: BlockId, settings: DecoySettings) -> None:
+        """Send the block's pulses once the other end is armed too. Raises LinkDown."""
+
+    def settings(self, block_id: BlockId, slot: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """uint8[n]: bit | basis << 1 | intensity << 2 of each asked pulse. Raises LinkDown.
+
+        The block's pulses have all been sent when it returns.
+        """
+
+
+class BobDevice(Protocol):
+    """The detecting end."""
+
+    @property
+    def provenance(self) -> Provenance: ...
+
+    def arm(self, block_id: BlockId, settings: DecoySettings) -> None:
+        """Be ready for the block's first pulse. Raises LinkDown."""
+
+    def detections(self, block_id: BlockId) -> Detections:
+        """All clicks of the block, once its last pulse is over; whole or not at all.
+
+        Raises LinkDown when the device is gone or lost any part of the block.
+        """
+
+
+class ClassicalChannel(Protocol):
+    """One block's conversation with the peer: ordered, with deadlines; all of it known to Eve.
+
+    Untagged messages, sent and received, join the block's transcript in order. The tag of an
+    acceptance covers the transcript, so that everything said before it is authentic afterwards.
+    """
+
+    def send(self, kind: MessageKind, body: bytes) -> None:
+        """Raises ChannelError."""
+
+    def receive(self, kind: MessageKind) -> bytes:
+        """The next message, which must be of this kind.
+
+        Raises ChannelError (broken, silent, another kind), PeerAborted.
+        """
+
+    def send_tagged(self, kind: MessageKind, body: bytes, *, transcript: bool = False) -> None:
+        """Raises ChannelError, AuthenticationPoolExhausted."""
+
+    def receive_tagged(self, kind: MessageKind, *, transcript: bool = False) -> bytes:
+        """Raises ChannelError, PeerAborted, AuthenticationFailed."""
+
+
+class PadStore(Protocol):
+    """The two one-way pools of a link (`architecture.md`, section 7), as one site holds them."""
+
+    def install_preshared(self, secret: bytes) -> None:
+        """Make segment 0 of both lanes and directions from ``secret``; ConfigError on its size.
+
+        Installing the same secret again changes nothing; another one while segment 0 exists is
+        a ConfigError.
+        """
+
+    def take(self, lane: Lane, *, older_than: BlockId | None, proved: bool) -> Pad:
+        """A pad for one message of this site, durably marked used before it is returned.
+
+        The oldest segment with a pad left, which is 0 or that of an available block. Marks may
+        be made in runs; after a restart the rest of a run is skipped. ``older_than``: only
+        segments below. ``proved``: only the newest segment under which the peer has verified a
+        tag of this site; the last ``SETTLING_PADS`` pads of each segment are kept for this.
+        Raises AuthenticationPoolExhausted.
+        """
+
+    def prove(self, name: PadName) -> None:
+        """The peer has verified our tag ``name``: its answer says so."""
+
+    def expected(self, name: PadName) -> Pad:
+        """The peer's pad for checking one tag. Raises AuthenticationFailed.
+
+        Refused: an index at or below the mark of its (sender, lane, segment), a burnt index, a
+        segment that is not here or whose block is destroyed. Each refusal is an alarm, and the
+        audit has a record a minute of each kind.
+        """
+
+    def advance(self, name: PadName) -> None:
+        """The tag ``name`` of the peer is verified: durably move the mark, before acting on it.
+
+        A tag under the segment of a block that is pending here proves that the peer holds the
+        block as available: it becomes available here in the same transition.
+        """
+
+    def burn(self, name: PadName) -> None:
+        """A tag failed: this index is never verified again; the mark stays."""
+
+    def remaining(self, sender: Side, lane: Lane) -> int:
+        """Pads left, as far as this site knows."""
