@@ -24,6 +24,7 @@ from qkd_core.types.keys import RefreshRun, RefreshState
 from qkd_core.types.refresh import RefreshProposal
 
 MAX_RUN_ID_CHARS = 64
+MOST_WORDS = 300  # characters of a reason
 MAX_RUNS = 200  # in one look
 
 
@@ -103,8 +104,13 @@ def run_from_json(fields: Mapping[str, Any]) -> RefreshRun:
         generation=_generation(fields),
         key_id=KeyId(text(fields, "key_id")),
         state=RefreshState(state),
-        reason=None if fields.get("reason") is None else text(fields, "reason"),
+        reason=None if fields.get("reason") is None else readable(text(fields, "reason")),
     )
+
+
+def readable(words: str) -> str:
+    """What the other site says, fit for a log line and a record."""
+    return "".join(char if char.isprintable() else " " for char in words[:MOST_WORDS])
 
 
 def run_ids_from_json(fields: Mapping[str, Any]) -> list[str]:

@@ -218,7 +218,9 @@ class KmipSink:
         standing = [each for each in held if each.stands]
         if not standing:
             raise SinkUnavailable(f"{self._where}: generation {generation} is not active")
-        kept = next((each for each in standing if each.state is ACTIVE), standing[0])
+        kept = next((each for each in standing if each.state is ACTIVE), None)
+        if kept is None:
+            raise SinkRejected(f"{self._where}: generation {generation} was revoked by somebody")
         for each in held:
             if each is kept:
                 continue

@@ -35,6 +35,7 @@ from qkd_kms_adapters.vault_session import VaultSession
 
 log = logging.getLogger(__name__)
 
+MOST_IN_GRACE = 1000  # versions of a secret, whose metadata list them all
 MAX_RACES = 5  # writes lost against others in a row before the caller is asked to come back later
 KEEP, DESTROY = "keep", "destroy"
 
@@ -87,23 +88,36 @@ class VaultKvTarget:
         return (self.login.place(self.mount, self.path),)
 
     def check(self, policy: RefreshPolicy) -> None:
-        """Any key is a text here."""
+        """Any key is a text here. Raises ConfigError for a grace of too many generations."""
+        if policy.most_in_grace > MOST_IN_GRACE:
+            raise ConfigError(
+                f"grace_s {policy.grace_s:g}: {policy.most_in_grace} generations at a time, a"
+                f" secret keeps at most {MOST_IN_GRACE}"
+            )
 
     def sink(self, policy: RefreshPolicy, servers: Servers) -> "VaultKvSink":
         session = servers.get(self.login, lambda: VaultSession(self.login))
         secret = VersionedSecret(self.mount, self.path)
-        return VaultKvSink(session, secret, destroys=self.destroys)
+        return VaultKvSink(session, secret, in_grace=policy.most_in_grace, destroys=self.destroys)
 
 
 class VaultKvSink:
-    """Implements ReadableSink on one secret."""
+    """Implements ReadableSink on one secret.
+
+    ``in_grace``: how many generations before the agreed one are kept for their grace.
+    """
 
     def __init__(
-        self, session: VaultSession, secret: VersionedSecret, *, destroys: bool = False
+        self,
+        session: VaultSession,
+        secret: VersionedSecret,
+        *,
+        in_grace: int = 0,
+        destroys: bool = False,
     ) -> None:
         self._session = session
         self._secret = secret
-        self._destroys = destroys
+        self._in_grace, self._destroys = in_grace, destroys
 
     def prepare(self, key: DeliveredKey, generation: Generation) -> None:
         what = f"{self._secret}: preparing generation {generation}"
@@ -169,7 +183,7 @@ class VaultKvSink:
         held = max(newest.generation if newest else 0, metadata.agreed)
         if held >= generation:
             raise GenerationConflict(f"{self._secret}: generation {held} is already there")
-        self._secret.keep(client, metadata, agreed_at)
+        self._secret.keep(client, metadata, agreed_at, self._in_grace)
 
     def _publish(self, client: hvac.Client, key: DeliveredKey, generation: Generation) -> int:
         metadata = self._secret.metadata(client)
@@ -191,7 +205,7 @@ class VaultKvSink:
         metadata = self._secret.metadata(client)
         if generation > metadata.agreed:
             native = self._find(client, metadata, generation).native
-            self._secret.keep(client, metadata, native)
+            self._secret.keep(client, metadata, native, self._in_grace)
         self._secret.agree(client, metadata, generation)
 
     def _destroy(self, client: hvac.Client, generation: Generation) -> None:

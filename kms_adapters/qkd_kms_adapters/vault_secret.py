@@ -119,13 +119,14 @@ class VersionedSecret:
                 self._path, mount_point=self._mount, custom_metadata=custom
             )
 
-    def keep(self, client: hvac.Client, metadata: Metadata, oldest: int) -> None:
-        """See that the version ``oldest`` outlives the next one and `ROOM` more. Never less.
+    def keep(self, client: hvac.Client, metadata: Metadata, oldest: int, in_grace: int) -> None:
+        """See that the version ``oldest``, and ``in_grace`` before it, outlive the next one and
+        `ROOM` more. Never less.
 
         The engine keeps the greater of its own number and the secret's. When the login may not
         read the engine's, the secret gets one of its own, as soon as it exists.
         """
-        wanted = metadata.head + 1 - oldest + 1 + ROOM
+        wanted = metadata.head + 1 - oldest + 1 + in_grace + ROOM
         if not metadata.head or metadata.limit >= wanted:
             return
         if self._engine_limit(client) < wanted:

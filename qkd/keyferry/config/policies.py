@@ -101,7 +101,8 @@ def _check_targets(file: str, policies: list[PolicySettings]) -> None:
     taken: dict[tuple[str, str], str] = {}
     for entry in policies:
         for place in entry.target.places:
-            owner = taken.setdefault((entry.target.server, place), entry.policy.name)
+            server = "" if place.startswith("/") else entry.target.server  # a file is a file
+            owner = taken.setdefault((server, place), entry.policy.name)
             if owner != entry.policy.name:
                 raise ConfigError(
                     f"{file}: policies: {owner} and {entry.policy.name} both have {place} at"

@@ -37,7 +37,10 @@ class Multiples:
     interval_s: float
 
     def after(self, moment: float) -> float:
-        return (math.floor(moment / self.interval_s) + 1) * self.interval_s
+        number = math.floor(moment / self.interval_s) + 1
+        while number * self.interval_s <= moment:  # a product may be rounded down to it
+            number += 1
+        return number * self.interval_s
 
 
 class Cron:

@@ -142,6 +142,7 @@ class Comparing:
         now = self.site.looking.clock.now()
         if not self._may_try(PEER):
             return None
+        due = []
         for place in self.places:
             name = place.policy.name
             if not self._initiates(place):
@@ -154,8 +155,9 @@ class Comparing:
                 and self._may_try(name)
                 and self._may_try(place.server)
             ):
-                return place
-        return None
+                due.append(place)
+        # The longest waiting first, so that none is always before the others.
+        return min(due, key=lambda place: self._last[place.policy.name], default=None)
 
     def _named(self, policy: str) -> Place:
         place = next((place for place in self.places if place.policy.name == policy), None)

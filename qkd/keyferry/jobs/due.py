@@ -92,9 +92,10 @@ class DueTimes:
 
     def _make_due(self, name: str, slot: float, state: PolicyState) -> None:
         why = self._why_passed_over(name, state)
-        self.policies.make_due(name, slot, BY)
-        if why is not None and not state.due:
-            self.policies.pass_over(name, why)
+        if why is None:
+            self.policies.make_due(name, slot, BY)
+        else:
+            self.policies.pass_slot_over(name, slot, why)
 
     def _why_passed_over(self, name: str, state: PolicyState) -> str | None:
         if state.paused_by is not None:

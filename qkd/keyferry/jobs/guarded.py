@@ -1,7 +1,8 @@
 """Key management systems and the other site, each behind its circuit breaker."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import BoundedSemaphore
+from typing import TypeVar
 
 from keyferry.jobs.breaker import Breaker
 from qkd_core.errors import PeerSilent, PeerUnavailable
@@ -9,6 +10,8 @@ from qkd_core.ports import KeySink, RefreshPeer
 from qkd_core.types.ids import Generation
 from qkd_core.types.keys import DeliveredKey, RefreshRun
 from qkd_core.types.refresh import RefreshProposal, SinkVersion
+
+T = TypeVar("T")
 
 MOST_CALLS = 8  # to the other site at a time
 
@@ -59,21 +62,23 @@ class GuardedPeer:
         self._turns = BoundedSemaphore(MOST_CALLS)
 
     def agree(self, policy: str, digest: str) -> None:
-        with self._turns, self._breaker.around():
-            self._peer.agree(policy, digest)
+        self._asked(lambda: self._peer.agree(policy, digest))
 
     def propose(self, proposal: RefreshProposal) -> RefreshRun:
+        return self._asked(lambda: self._peer.propose(proposal))
+
+    def runs(self, run_ids: Sequence[str]) -> Mapping[str, RefreshRun | None]:
+        with self._turns, self._breaker.around():
+            return self._peer.runs(run_ids)
+
+    def _asked(self, question: Callable[[], T]) -> T:
         """A site that is there may put one policy off: that says nothing about the others."""
         put_off: PeerUnavailable | None = None
         with self._turns, self._breaker.around():
             try:
-                return self._peer.propose(proposal)
+                return question()
             except PeerSilent:
                 raise
             except PeerUnavailable as error:
                 put_off = error
         raise put_off
-
-    def runs(self, run_ids: Sequence[str]) -> Mapping[str, RefreshRun | None]:
-        with self._turns, self._breaker.around():
-            return self._peer.runs(run_ids)

@@ -35,8 +35,8 @@ class Lane:
                 self._changed.notify()
             elif len(self._threads) < self._most:
                 thread = Thread(target=self._run, name=f"lane {self._name}", daemon=True)
-                self._threads.append(thread)
                 thread.start()
+                self._threads.append(thread)
 
     def close(self) -> None:
         """Drop what waits; what is under way goes on: see `join`."""

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from keyferry.jobs.breaker import Breaker
@@ -22,7 +23,7 @@ from qkd_core.errors import (
     SinkUnavailable,
 )
 from qkd_core.ports import PolicyStore, RefreshStore
-from qkd_core.types.keys import RefreshRun
+from qkd_core.types.keys import RefreshRun, RefreshState
 from qkd_core.types.refresh import PolicyState
 
 log = logging.getLogger(__name__)
@@ -138,9 +139,12 @@ class PolicyJob:
             log.warning("refresh %s: %s; again in %.1f s", self.name, error, delay_s)
         except Fenced:
             raise
-        except Exception:  # a defect: this policy slows down, the others go on
+        except Exception as error:  # a defect: this policy slows down, the others go on
             self._backoff.failed()
             log.exception("refresh %s: this should not happen", self.name)
+            with suppress(AuditUnavailable):
+                self.policies.note_refused(self.name, f"{type(error).__name__}: see the log")
+            self._trouble, self._refused = f"{type(error).__name__}: see the log", True
 
     def _fail(self, error: QkdError) -> None:
         self._backoff.failed()
@@ -191,7 +195,14 @@ class PolicyJob:
             answers = NOT_ASKED  # it was moved since, what was said of it is old
         while run is not None and left and self.refreshing.step(run, answers):
             run, answers, left = self.refreshes.run(run.run_id), NOT_ASKED, left - 1
+            if run is not None and run.state is RefreshState.SUPERSEDED:
+                self._replace(run)
         return left
+
+    def _replace(self, run: RefreshRun) -> None:
+        """One KMS may show the key that was given up: the next generation follows at once."""
+        if self.refreshing.initiates:
+            self.policies.make_due(self.name, None, f"superseded generation {run.generation}")
 
     def _begin(self) -> bool:
         """Begin a run if one is due; a refusal for good passes the due time over."""

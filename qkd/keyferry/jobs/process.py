@@ -18,6 +18,7 @@ from keyferry.jobs.due import DueTimes
 from keyferry.jobs.guarded import GuardedPeer, GuardedSink
 from keyferry.jobs.lanes import Lanes
 from keyferry.jobs.leader import LeaderLock
+from keyferry.jobs.left_out import end_left_out
 from keyferry.jobs.policy_job import PolicyJob
 from keyferry.jobs.refreshing import Refreshing, RefreshSite
 from keyferry.jobs.retrying import Backoff
@@ -150,6 +151,7 @@ class Jobs:
             each.end()
 
     def _coordinator(self) -> Coordinator:
+        end_left_out({entry.policy.name for entry in self._entries}, self._site, self._policies)
         states = self._policies.states()
         served = {}
         for entry in self._entries:

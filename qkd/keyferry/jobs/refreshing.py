@@ -8,16 +8,27 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from uuid import uuid4
 
 from qkd_core.errors import (
     KeyNotFound,
+    PeerUnavailable,
     PeerViolation,
     RefreshRefused,
     SinkError,
     SinkRejected,
+    StoreDamaged,
 )
-from qkd_core.keys.refresh import RELEASED, UNDECIDED, Step, is_burnt, needs_peer, next_step
+from qkd_core.keys.refresh import (
+    DECIDED,
+    RELEASED,
+    UNDECIDED,
+    Step,
+    is_burnt,
+    needs_peer,
+    next_step,
+)
 from qkd_core.ports import AllocationStore, Clock, KeySink, RefreshPeer, RefreshStore
 from qkd_core.types.ids import Generation, KeyId, Side
 from qkd_core.types.keys import Allocation, KeyRequest, RefreshRun, RefreshState
@@ -85,6 +96,8 @@ class Refreshing:
         newest = self._site.refreshes.newest(name)
         if newest is not None and not self._is_over(newest):
             return False
+        if newest is not None and newest.state is RefreshState.BLOCKED:
+            self._supersede(newest, "its key is burnt")
         self.forget_given_up()
         self._site.peer.agree(name, self.policy.digest)
         # The KMS may be ahead of a store that was started afresh.
@@ -102,12 +115,12 @@ class Refreshing:
         return True
 
     def advance(self) -> bool:
-        """Take the next step of the policy's unfinished run; False if there is none to take.
+        """Take one step of the policy's unfinished runs, the oldest first; False if none moves.
 
         Raises as `step`.
         """
-        newest = self._site.refreshes.newest(self.policy.name)
-        return newest is not None and self.step(newest)
+        own = [run for run in self._site.refreshes.unfinished() if run.policy == self.policy.name]
+        return any(self.step(run) for run in own)
 
     def step(self, run: RefreshRun, answers: Answers = NOT_ASKED) -> bool:
         """Take the next step of ``run``; False if there is none to take now.
@@ -119,7 +132,7 @@ class Refreshing:
         """
         if run.state in RELEASED:
             return False
-        if self._overdue(run):
+        if self._overdue(run) and not self._is_decided(run, answers):
             self._abort(run, "the other site did not prepare it in time")
             return True
         theirs = self._theirs(run, answers)
@@ -144,13 +157,14 @@ class Refreshing:
 
         Raises SinkUnavailable, SinkRejected.
         """
-        done = self._site.refreshes.done(self.policy.name)
-        if not done or self._site.clock.now() < done[-1].changed_at + self.policy.grace_s:
-            return False
-        for run in done[:-1]:
-            self._sink.retire(run.generation)
-            self._site.refreshes.move(run.run_id, RefreshState.RETIRED)
-        return len(done) > 1
+        over_before = self._site.clock.now() - self.policy.grace_s
+        retired = False
+        for run, following in pairwise(self._site.refreshes.done(self.policy.name)):
+            if following.changed_at <= over_before:  # its grace began with the next one
+                self._sink.retire(run.generation)
+                self._site.refreshes.move(run.run_id, RefreshState.RETIRED)
+                retired = True
+        return retired
 
     def _is_over(self, run: RefreshRun) -> bool:
         """Whether another run may begin after ``run``."""
@@ -179,11 +193,21 @@ class Refreshing:
         allocation = self._site.allocations.allocation(run.key_id)
         return allocation is not None and self._site.clock.now() > allocation.expires_at
 
+    def _is_decided(self, run: RefreshRun, answers: Answers) -> bool:
+        """Whether the other site proves that this one committed, which its store has lost."""
+        with suppress(PeerUnavailable):
+            theirs = self._theirs(run, answers)
+            return theirs is not None and theirs.state in DECIDED
+        return False
+
     def _theirs(self, run: RefreshRun, answers: Answers) -> RefreshRun | None:
         if run.run_id not in answers:
-            if not needs_peer(run.state):
+            try:
+                answers = self._site.peer.runs([run.run_id])
+            except PeerUnavailable:
+                if needs_peer(run.state):
+                    raise
                 return None
-            answers = self._site.peer.runs([run.run_id])
         theirs = answers[run.run_id]
         if theirs is not None and identity(theirs) != identity(run):
             raise PeerViolation(f"run {run.run_id}: the other site has another key or generation")
@@ -207,19 +231,22 @@ class Refreshing:
         try:
             key = self._site.allocations.read_held(run.key_id)  # the sealed bytes are here and open
             self._sink.prepare(key, run.generation)
-        except (SinkRejected, KeyNotFound) as error:
+        except (SinkRejected, KeyNotFound, StoreDamaged) as error:
             self._abort(run, str(error))
             return
         self._site.refreshes.move(run.run_id, RefreshState.PREPARED)
 
     def _commit(self, run: RefreshRun) -> None:
+        if self.initiates and is_burnt(self._site.allocations, run.key_id):
+            self._abort(run, "its key is burnt")
+            return
         self._site.refreshes.move(run.run_id, RefreshState.COMMITTED)
 
     def _publish(self, run: RefreshRun) -> None:
         try:
             key = self._site.allocations.read_held(run.key_id)
             native = self._sink.publish(key, run.generation)
-        except (SinkRejected, KeyNotFound) as error:
+        except (SinkRejected, KeyNotFound, StoreDamaged) as error:
             self._block(run, str(error))
             return
         self._site.refreshes.move(run.run_id, RefreshState.PUBLISHED, native_version=native)

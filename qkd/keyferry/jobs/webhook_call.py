@@ -99,7 +99,13 @@ class WebhookCall:
 
     def _context(self) -> ssl.SSLContext:
         try:
-            return ssl.create_default_context(cafile=self._settings.ca)
+            # Not the default context: that one would note session keys where the environment says.
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            if self._settings.ca is None:
+                context.load_default_certs()
+            else:
+                context.load_verify_locations(self._settings.ca)
+            return context
         except OSError as error:  # SSLError is one
             raise ConfigError(f"{self._settings.ca}: no certificates to trust in it") from error
 

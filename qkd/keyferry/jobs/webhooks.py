@@ -60,7 +60,8 @@ class Webhooks:
             waiting.setdefault(event.policy, []).append(event)
         for policy, events in waiting.items():
             if policy not in self._calls:
-                self._end_all(events, None)
+                self._end_all([event for event in events if event.tries], "no consumer in the file")
+                self._end_all([event for event in events if not event.tries], None)
             elif policy not in busy:
                 self._end_all(events[:-MOST_WAITING], f"{MOST_WAITING} newer ones wait")
                 self._begin(events[-MOST_WAITING:][0])
@@ -113,6 +114,8 @@ class Webhooks:
                     self._failing.discard(call.url)
                 self._policies.event_ended(event.event_id, None)
         except Exception:
+            with self._lock:  # else it would be told again each second
+                self._pace(event).failed()
             log.exception("refresh %s: telling its consumer", event.policy)
             raise
         finally:

@@ -54,7 +54,9 @@ class Orders:
             "zeroise": self._zeroise,
             "rekey": self._rekey,
             **PolicyOrders(site, store, errands.refreshes, clock).orders,
-            **RefreshOrders(store, errands.refreshes, self._confirmations).orders,
+            **RefreshOrders(
+                store, errands.refreshes, self._confirmations, initiated_by(site)
+            ).orders,
             "policy-compare": self._compare,
         }
 
@@ -180,3 +182,9 @@ def erase_file(file: Path) -> None:
         handle.flush()
         os.fsync(handle.fileno())
     file.unlink()
+
+
+def initiated_by(site: SiteSettings) -> frozenset[str]:
+    """The policies whose runs this site begins."""
+    policies = [entry.policy for entry in site.policies]
+    return frozenset(each.name for each in policies if each.initiator is site.side)

@@ -1,6 +1,6 @@
 """Orders about single refresh runs: their steps, and what becomes of one that is blocked."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from keyferry.jobs.resolving import check_superseded, retry, supersede
@@ -16,10 +16,20 @@ from qkd_core.types.keys import RefreshRun
 
 
 class RefreshOrders:
-    """A run is named by its ID, by POLICY/GENERATION, or, the newest one, by POLICY."""
+    """A run is named by its ID, by POLICY/GENERATION, or, the newest one, by POLICY.
 
-    def __init__(self, store: Store, peer: RefreshPeer, confirmations: Confirmations) -> None:
+    ``initiated``: the policies whose runs this site begins.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        peer: RefreshPeer,
+        confirmations: Confirmations,
+        initiated: Collection[str],
+    ) -> None:
         self._store, self._peer, self._confirmations = store, peer, confirmations
+        self._initiated = initiated
 
     @property
     def orders(self) -> Mapping[str, Handled]:
@@ -57,7 +67,10 @@ class RefreshOrders:
 
         def carry_out(reason: str) -> Mapping[str, Any]:
             by = reason.removeprefix("ordered by ")
-            return run_row(supersede(self._store, self._peer, run.run_id, by))
+            after = supersede(self._store, self._peer, run.run_id, by)
+            if run.policy in self._initiated:  # one KMS may show the key that was given up
+                self._store.policies.make_due(run.policy, None, f"superseded, {by}")
+            return run_row(after)
 
         return self._confirmations.twice(order, request, caller, carry_out)
 

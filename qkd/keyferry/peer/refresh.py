@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 from keyferry.peer.session import PeerAnswer, PeerSession
-from qkd_api.refresh import MAX_RUNS, proposal_as_json, run_from_json
+from qkd_api.refresh import MAX_RUNS, proposal_as_json, readable, run_from_json
 from qkd_core.errors import BadKeyRequest, PeerUnavailable, PeerViolation, RefreshRefused
 from qkd_core.types.keys import RefreshRun
 from qkd_core.types.refresh import RefreshProposal
@@ -57,9 +57,11 @@ class HttpRefreshPeer:
 def accepted(answer: PeerAnswer, what: str) -> Mapping[str, Any]:
     """The fields of the answer. Raises RefreshRefused, PeerUnavailable."""
     if answer.status == REFUSED:
-        raise RefreshRefused(answer.message or "refused without a reason")
+        raise RefreshRefused(readable(answer.message) or "refused without a reason")
     if not answer.ok:
-        raise PeerUnavailable(f"{what}: the peer answered {answer.status} {answer.message}")
+        raise PeerUnavailable(
+            f"{what}: the peer answered {answer.status} {readable(answer.message)}"
+        )
     return answer.fields
 
 

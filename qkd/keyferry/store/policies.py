@@ -60,6 +60,15 @@ class SqlitePolicies:
 
         self._change(policy, transition)
 
+    def pass_slot_over(self, policy: str, slot: float, why: str) -> None:
+        def transition(tx: Transaction, known: PolicyState) -> None:
+            if known.last_slot is None or slot > known.last_slot:
+                tx.write("UPDATE policies SET last_slot = ? WHERE name = ?", slot, policy)
+                if not known.due:
+                    tx.audit("refresh_passed_over", policy=policy, reason=why)
+
+        self._change(policy, transition)
+
     def anchor(self, policy: str, slot: float) -> None:
         self._change(
             policy,

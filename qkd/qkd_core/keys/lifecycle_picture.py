@@ -31,6 +31,7 @@ CAUSES = {
     (S.DRAWN, S.ABORTED): "refused, or not in time",
     (S.PREPARED, S.COMMITTED): "both are prepared",
     (S.PREPARED, S.ABORTED): "the other site aborted, or not in time",
+    (S.PREPARED, S.SUPERSEDED): "committed and superseded at the other site",
     (S.COMMITTED, S.PUBLISHED): "written and proved",
     (S.COMMITTED, S.BLOCKED): "refused for good",
     (S.COMMITTED, S.SUPERSEDED): "operator, here or at the other site",

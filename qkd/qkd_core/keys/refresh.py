@@ -17,14 +17,16 @@ Source: `architecture.md`, section 5.
 from collections.abc import Mapping
 from enum import StrEnum
 
-from qkd_core.errors import KeyNotFound
+from qkd_core.errors import KeyNotFound, StoreDamaged
 from qkd_core.ports import AllocationStore
 from qkd_core.types.ids import KeyId
 from qkd_core.types.keys import RefreshRun, RefreshState
 
 MOVES: Mapping[RefreshState, frozenset[RefreshState]] = {
     RefreshState.DRAWN: frozenset({RefreshState.PREPARED, RefreshState.ABORTED}),
-    RefreshState.PREPARED: frozenset({RefreshState.COMMITTED, RefreshState.ABORTED}),
+    RefreshState.PREPARED: frozenset(
+        {RefreshState.COMMITTED, RefreshState.ABORTED, RefreshState.SUPERSEDED}
+    ),
     RefreshState.COMMITTED: frozenset(
         {RefreshState.PUBLISHED, RefreshState.BLOCKED, RefreshState.SUPERSEDED}
     ),
@@ -73,7 +75,7 @@ def is_burnt(allocations: AllocationStore, key_id: KeyId) -> bool:
     """
     try:
         allocations.read_held(key_id)
-    except KeyNotFound:
+    except (KeyNotFound, StoreDamaged):
         return True
     return False
 
@@ -114,6 +116,8 @@ def _from_prepared(peer: RefreshState | None, initiates: bool) -> Step:
         return Step.PROPOSE if initiates else Step.ABORT
     if peer is RefreshState.ABORTED:
         return Step.ABORT
+    if peer is RefreshState.SUPERSEDED:  # committed there, and given up since: nothing is written
+        return Step.SUPERSEDE
     if peer in DECIDED:  # for an initiator: its own commit, which its store has lost
         return Step.COMMIT
     return Step.COMMIT if initiates and peer is RefreshState.PREPARED else Step.WAIT

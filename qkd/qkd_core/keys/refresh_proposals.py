@@ -28,8 +28,14 @@ class RefreshProposals:
         self._states = states
 
     def agree(self, policy: str, policy_digest: str) -> None:
-        """Raises RefreshRefused unless this site would run the policy with such a digest."""
+        """Raises RefreshRefused unless this site would run the policy with such a digest.
+
+        PeerUnavailable while it is paused here.
+        """
         self._policy(policy, policy_digest)
+        if (by := self._paused_by(policy)) is not None:
+            raise PeerUnavailable(f"policy {policy} is paused at the other site, by {by}")
+        self._check_not_blocked(policy, self._refreshes.newest(policy))
 
     def accept(self, proposal: RefreshProposal) -> RefreshRun:
         """The run as recorded here, now or at an earlier call; the jobs process takes it on.
@@ -75,6 +81,8 @@ class RefreshProposals:
 
     def _check(self, proposal: RefreshProposal) -> None:
         policy = self._policy(proposal.policy, proposal.policy_digest)
+        if (by := self._paused_by(policy.name)) is not None:  # since it was asked
+            raise RefreshRefused(f"policy {policy.name} is paused at this site by {by}")
         self._check_key(policy, proposal)
         self._check_order(policy, proposal.generation)
 
@@ -84,12 +92,18 @@ class RefreshProposals:
             raise RefreshRefused(f"policy {name} is not in this site's file")
         if policy.initiator is self._side:
             raise RefreshRefused(f"policy {name}: this site is its initiator")
+        differs = f"policy {name} differs between the two site files"
+        trouble = self._states.state(name).trouble
         if policy.digest != policy_digest:
-            raise RefreshRefused(f"policy {name} differs between the two site files")
-        paused_by = self._states.state(name).paused_by
-        if paused_by is not None:
-            raise RefreshRefused(f"policy {name} is paused at this site by {paused_by}")
+            if trouble != differs:
+                self._states.note_refused(name, differs)  # nobody else would say so here
+            raise RefreshRefused(differs)
+        if trouble == differs:
+            self._states.note_on_time(name)
         return policy
+
+    def _paused_by(self, name: str) -> str | None:
+        return self._states.state(name).paused_by
 
     def _check_key(self, policy: RefreshPolicy, proposal: RefreshProposal) -> None:
         allocation = proposal.allocation
@@ -107,10 +121,8 @@ class RefreshProposals:
         newest = self._refreshes.newest(policy.name)
         if newest is None:
             return
-        blocked = newest.state is RefreshState.BLOCKED
-        if blocked and not is_burnt(self._allocations, newest.key_id):
-            raise RefreshRefused(f"policy {policy.name}: generation {newest.generation} is blocked")
-        if not blocked and newest.state not in RELEASED:
+        self._check_not_blocked(policy.name, newest)
+        if newest.state is not RefreshState.BLOCKED and newest.state not in RELEASED:
             raise PeerUnavailable(
                 f"policy {policy.name}: generation {newest.generation} is still {newest.state}"
             )
@@ -118,4 +130,11 @@ class RefreshProposals:
             raise RefreshRefused(
                 f"policy {policy.name}: generation {generation}, the newest here is"
                 f" {newest.generation}"
+            )
+
+    def _check_not_blocked(self, policy: str, newest: RefreshRun | None) -> None:
+        blocked = newest is not None and newest.state is RefreshState.BLOCKED
+        if newest and blocked and not is_burnt(self._allocations, newest.key_id):
+            raise RefreshRefused(
+                f"policy {policy}: generation {newest.generation} is blocked there"
             )

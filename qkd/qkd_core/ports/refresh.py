@@ -84,6 +84,12 @@ class PolicyStore(Protocol):
     def pass_over(self, policy: str, why: str) -> None:
         """The policy is due no more, without a run: recorded."""
 
+    def pass_slot_over(self, policy: str, slot: float, why: str) -> None:
+        """The due time ``slot`` is seen to without a run of its own, which is recorded.
+
+        A policy that was due before stays so, and that run counts for the slot, too.
+        """
+
     def anchor(self, policy: str, slot: float) -> None:
         """Count due times from ``slot`` on: the first start, or a clock that was set back."""
 

@@ -1,5 +1,6 @@
 """What two sites agree on before they put one key into two key management systems."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -90,6 +91,21 @@ class RefreshPolicy:
         if not 0 <= self.grace_s <= LONGEST_S:
             return f"grace_s {self.grace_s}, from 0 to {LONGEST_S:g}"
         return None
+
+    @property
+    def most_in_grace(self) -> int:
+        """How many earlier generations may be in their grace together, if no run is ordered."""
+        return math.ceil(self.grace_s / self._shortest_s)
+
+    @property
+    def _shortest_s(self) -> float:
+        """At least so long after one due time comes the next."""
+        if self.interval_s is not None:
+            return self.interval_s
+        minute, hour = (self.cron or "* *").split()[:2]
+        if not minute.isdigit():
+            return 60.0
+        return 86400.0 if hour.isdigit() else 3600.0
 
     @property
     def digest(self) -> str:

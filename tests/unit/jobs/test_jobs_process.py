@@ -57,7 +57,7 @@ def test_both_sites_get_each_key_and_the_other_site_is_asked_for_all_at_once(two
         assert a.sinks[name].agreed == b.sinks[name].agreed == 1
     looks = [n for what, n in b.peer.calls if what == "runs"]
     assert max(looks) > 10, "the follower only ever looks"
-    assert len(looks) < 3 * len(names)
+    assert len(looks) < 4 * len(names)  # one of them before the key is written
 
 
 def oldest_is_retired(site):

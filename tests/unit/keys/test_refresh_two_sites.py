@@ -206,7 +206,7 @@ def test_no_key_is_drawn_for_a_policy_that_the_other_site_would_not_run() -> Non
         a.refreshing.begin()
     b.policy = POLICY
     b.store.policies.pause(POLICY.name, "the operator")
-    with pytest.raises(RefreshRefused, match="paused at this site by the operator"):
+    with pytest.raises(PeerUnavailable, match="paused at the other site, by the operator"):
         a.refreshing.begin()
     a.peer.cut = True
     with pytest.raises(PeerUnavailable):

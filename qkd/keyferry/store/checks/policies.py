@@ -28,8 +28,13 @@ def each_slot_makes_a_policy_due_once(sites: TwoSites) -> None:
         expect(not policies.state(NAME).due, "a slot that was seen to is not due again")
     policies.make_due(NAME, 120.0, "schedule")
     expect(policies.state(NAME) == PolicyState(due=True, last_slot=120.0), "the next one is")
+    policies.pass_slot_over(NAME, 180.0, "a run is under way")
+    expect(policies.state(NAME) == PolicyState(due=True, last_slot=180.0), "what is due stays due")
+    policies.pass_over(NAME, "test")
+    policies.pass_slot_over(NAME, 240.0, "a run is under way")
+    expect(policies.state(NAME) == PolicyState(last_slot=240.0), "and no mark is set")
     policies.anchor(NAME, 30.0)
-    expect(policies.state(NAME) == PolicyState(due=True, last_slot=30.0), "counted from there on")
+    expect(policies.state(NAME) == PolicyState(last_slot=30.0), "counted from there on")
 
 
 def an_order_makes_a_policy_due_and_moves_no_slot(sites: TwoSites) -> None:

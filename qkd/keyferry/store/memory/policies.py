@@ -56,6 +56,14 @@ class MemoryPolicies:
                 self._set(policy, due=False)
                 self._site.audit("refresh_passed_over", policy=policy, reason=why)
 
+    def pass_slot_over(self, policy: str, slot: float, why: str) -> None:
+        with self._site.lock:
+            known = self.state(policy)
+            if known.last_slot is None or slot > known.last_slot:
+                self._set(policy, last_slot=slot)
+                if not known.due:
+                    self._site.audit("refresh_passed_over", policy=policy, reason=why)
+
     def anchor(self, policy: str, slot: float) -> None:
         with self._site.lock:
             self._set(policy, last_slot=slot)
