@@ -6,10 +6,10 @@ from functools import partial
 from flask import Blueprint
 
 from keyferry.clock import SystemClock
+from keyferry.comparing.answering import ComparisonAnswers
+from keyferry.comparing.initiating import Comparing, ComparingSite
+from keyferry.comparing.looking import Looking, Place
 from keyferry.config.site import SiteSettings
-from keyferry.jobs.answering import ComparisonAnswers
-from keyferry.jobs.comparing import Comparing, ComparingSite
-from keyferry.jobs.looking import Looking, Place
 from keyferry.jobs.standing import Standing
 from keyferry.peer.comparing import HttpComparisonPeer
 from keyferry.peer.session import PeerSession

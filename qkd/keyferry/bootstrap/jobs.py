@@ -10,17 +10,17 @@ from keyferry.bootstrap.comparing import kms_comparison
 from keyferry.bootstrap.stores import peer_session, store_of
 from keyferry.clock import SystemClock
 from keyferry.config.site import SiteSettings
+from keyferry.consumers.webhook_call import WebhookCall
+from keyferry.consumers.webhooks import Webhooks
 from keyferry.jobs.process import Jobs, ServedPolicy
-from keyferry.jobs.refreshing import RefreshSite
 from keyferry.jobs.standing import Standing
-from keyferry.jobs.webhook_call import WebhookCall
-from keyferry.jobs.webhooks import Webhooks
 from keyferry.operator.errands import SiteErrands
 from keyferry.operator.orders import Orders
 from keyferry.operator.serving import serving_while
 from keyferry.peer.agreement import HttpAgreementPeer
 from keyferry.peer.refresh import HttpRefreshPeer
 from keyferry.peer.session import PeerSession
+from keyferry.refresh.refreshing import RefreshSite
 from keyferry.store.sqlite import Store
 from keyferry.store.suspicions import write_up_repeats
 from keyferry.witness.keeper import Duties

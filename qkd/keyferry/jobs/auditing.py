@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from keyferry.audit.asking import Asking
 from keyferry.audit.checkpoints import Checkpoints
 from keyferry.audit.otlp import Exporter
-from keyferry.jobs.retrying import Backoff
+from keyferry.retrying import Backoff
 from qkd_core.errors import CollectorUnavailable, PeerUnavailable, PeerViolation, RolledBack
 
 MOST_BATCHES = 20  # in a row, before others have their turn

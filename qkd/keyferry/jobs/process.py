@@ -10,20 +10,20 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 
-from keyferry.jobs.ages import Ages
-from keyferry.jobs.breaker import Breaker
 from keyferry.jobs.clock_watch import ClockWatch
-from keyferry.jobs.coordinator import Coordinator, Lost, Served
-from keyferry.jobs.due import DueTimes
-from keyferry.jobs.guarded import GuardedPeer, GuardedSink
-from keyferry.jobs.lanes import Lanes
 from keyferry.jobs.leader import LeaderLock
-from keyferry.jobs.left_out import end_left_out
-from keyferry.jobs.policy_job import PolicyJob
-from keyferry.jobs.refreshing import Refreshing, RefreshSite
-from keyferry.jobs.retrying import Backoff
 from keyferry.jobs.standing import Standing
 from keyferry.jobs.timetable import Timetable
+from keyferry.refresh.ages import Ages
+from keyferry.refresh.breaker import Breaker
+from keyferry.refresh.coordinator import Coordinator, Lost, Served
+from keyferry.refresh.due import DueTimes
+from keyferry.refresh.guarded import GuardedPeer, GuardedSink
+from keyferry.refresh.lanes import Lanes
+from keyferry.refresh.left_out import end_left_out
+from keyferry.refresh.policy_job import PolicyJob
+from keyferry.refresh.refreshing import Refreshing, RefreshSite
+from keyferry.retrying import Backoff
 from qkd_core.errors import AuditUnavailable, PeerUnavailable, SinkUnavailable
 from qkd_core.ports import KeySink, PolicyStore
 from qkd_core.types.refresh import PolicyState, RefreshPolicy

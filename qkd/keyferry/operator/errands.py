@@ -4,7 +4,7 @@ import logging
 from threading import Lock
 
 from keyferry.agreement.telling import Telling
-from keyferry.jobs.comparing import Comparing
+from keyferry.comparing.initiating import Comparing
 from keyferry.peer.agreement import HttpAgreementPeer
 from keyferry.peer.reconcile import HttpReconcilePeer
 from keyferry.peer.refresh import HttpRefreshPeer

@@ -3,12 +3,12 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from keyferry.jobs.resolving import check_superseded, retry, supersede
 from keyferry.operator.confirming import Confirmations, Order
 from keyferry.operator.policies import times_of
 from keyferry.operator.policy_rows import run_row
 from keyferry.operator.requests import Handled, text
 from keyferry.operator.socket import Caller
+from keyferry.refresh.resolving import check_superseded, retry, supersede
 from keyferry.store.sqlite import Store
 from qkd_core.errors import ConfigError, PeerUnavailable, PeerViolation
 from qkd_core.ports import RefreshPeer, RefreshStore

@@ -132,6 +132,11 @@ def findings_between(
     return (*mine.findings, *theirs.findings, *unequal), both
 
 
+def about(side: Side, look: KmsLook) -> tuple[Finding, ...]:
+    """What a site found in its own KMS; it has nothing to say of the other one's."""
+    return tuple(finding for finding in look.findings if finding.side is side)
+
+
 def is_mended(
     findings: Sequence[Finding],
     active: Generation,

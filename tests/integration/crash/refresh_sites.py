@@ -11,7 +11,7 @@ from pathlib import Path
 
 from laws import Sites, check_audits, check_keys, check_rest, settle
 
-from keyferry.jobs.refreshing import Refreshing, RefreshSite
+from keyferry.refresh.refreshing import Refreshing, RefreshSite
 from keyferry.store.sqlite import Store
 from qkd_core.errors import PeerUnavailable, SinkError
 from qkd_core.keys.refresh import RELEASED

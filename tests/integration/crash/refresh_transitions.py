@@ -24,8 +24,8 @@ from refresh_sites import (
 from transitions import PlainSession, served_apart
 from werkzeug.serving import make_server
 
-from keyferry.jobs.resolving import retry, supersede
 from keyferry.peer.refresh import HttpRefreshPeer
+from keyferry.refresh.resolving import retry, supersede
 from qkd_api.refresh import refresh
 from qkd_core.errors import ConfigError, DeliveryError
 from qkd_core.types.ids import Side

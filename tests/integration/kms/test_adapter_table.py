@@ -13,13 +13,13 @@ from qkd_kms_adapters.registry import KINDS
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
-from adapter_table import MAY_BE_MISSING, NEVER_RAN, RUNS, Row, Table, expected_rows  # noqa: E402
+from adapter_table import MAY_BE_MISSING, NEVER_RAN, PROBE, RUNS, Row, Table, expected_rows  # noqa: E402
 
 sys.path.pop(0)
 
 EXPECTED = HERE / "adapters_expected.toml"
 TEST = "def test_it(): {}\n"
-SKIPPED = "import pytest\n" + TEST.format('pytest.skip("no tun here")')
+SKIPPED = "import pytest\n" + TEST.format('pytest.skip("no tunnel here: test")')
 
 
 def test_every_kind_has_a_row_and_only_wireguard_may_be_missing() -> None:
@@ -45,15 +45,18 @@ def test_the_tests_of_every_row_face_the_list_of_promises() -> None:
         (RUNS, ["failed"], "1 tests failed"),
         (RUNS, [], "did not run"),
         (MAY_BE_MISSING, ["skipped"], None),
+        (MAY_BE_MISSING, ["passed", "skipped"], "1 tests ran and 1 did not"),
+        (MAY_BE_MISSING, ["forgotten"], "no probe says"),
         (MAY_BE_MISSING, ["passed", "failed"], "1 tests failed"),
-        (MAY_BE_MISSING, [], "no test says why"),
+        (MAY_BE_MISSING, [], "no probe says"),
         (NEVER_RAN, [], None),
     ],
 )
 def test_a_row_that_is_not_as_expected_is_a_problem(expected, outcomes, problem) -> None:
     table = Table([Row("kind", expected, ("test_kind.py",), "a server")])
     for outcome in outcomes:
-        table.note("tests/integration/kms/test_kind.py::test", "call", outcome, "no tun here")
+        why, said = ("not today", "skipped") if outcome == "forgotten" else (f"{PROBE}x", outcome)
+        table.note("tests/integration/kms/test_kind.py::test", "call", said, why)
         table.note("tests/unit/test_kind.py::test", "call", "failed", "")
     told = table.problems(whole=True)
     assert [problem] == [None] if not told else problem and problem in told[0]
@@ -64,8 +67,8 @@ def test_a_row_that_is_not_as_expected_is_a_problem(expected, outcomes, problem)
     ("content", "whole", "workers", "said"),
     [
         (TEST.format("pass"), True, 0, "ran: 1 checks passed on file system of Linux"),
-        (SKIPPED, True, 1, "not run: no tun here"),
-        (SKIPPED, False, 0, "not run: no tun here"),
+        (SKIPPED, True, 1, "not run: no tunnel here: test"),
+        (SKIPPED, False, 0, "not run: no tunnel here: test"),
         ("", True, 0, "not run: its tests were not called"),
     ],
     ids=["passed", "skipped", "skipped-alone", "gone"],

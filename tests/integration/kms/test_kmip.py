@@ -190,6 +190,16 @@ def test_a_generation_that_was_revoked_by_hand_is_not_given_again(server) -> Non
         sink.prepare(a_key(), TWO)
 
 
+def test_publishing_again_what_was_revoked_meanwhile_is_refused(server) -> None:
+    target, key = server.new_target(), a_key()
+    sink = sink_of(target)
+    sink.publish(key, TWO)
+    with calls(target) as kmip:
+        kmip.revoke(kmip.locate(group=target.name)[0])
+    with pytest.raises(SinkRejected, match="revoked by somebody"):
+        sink.publish(key, TWO)
+
+
 def test_a_foreign_object_with_our_name_is_a_conflict_and_is_not_touched(server) -> None:
     target = server.new_target()
     sink = sink_of(target)

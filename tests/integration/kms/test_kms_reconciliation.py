@@ -21,16 +21,16 @@ from flask import Flask
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from keyferry.clock import SystemClock
-from keyferry.jobs.answering import ComparisonAnswers
-from keyferry.jobs.comparing import REQUEST_S, Comparing, ComparingSite
-from keyferry.jobs.looking import Looking, Place
+from keyferry.comparing.answering import ComparisonAnswers
+from keyferry.comparing.initiating import REQUEST_S, Comparing, ComparingSite
+from keyferry.comparing.looking import Looking, Place
 from keyferry.jobs.process import Jobs, ServedPolicy
-from keyferry.jobs.refreshing import RefreshSite
 from keyferry.jobs.standing import Standing
 from keyferry.peer.comparing import HttpComparisonPeer
 from keyferry.peer.refresh import HttpRefreshPeer
 from keyferry.peer.session import PeerSession
 from keyferry.pki.authority import Authority
+from keyferry.refresh.refreshing import RefreshSite
 from keyferry.store.sealing import new_root_key
 from keyferry.store.sqlite import Store, open_store
 from qkd_api.comparing import comparing

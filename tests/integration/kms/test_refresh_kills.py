@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.jobs.resolving import retry, supersede
+from keyferry.refresh.resolving import retry, supersede
 from keyferry.up.openbao import ROLE
 from qkd_core.types.ids import Side
 from qkd_kms_adapters.vault_kv import VaultKvSink, data_of

@@ -13,10 +13,10 @@ from flask import Flask
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from keyferry.jobs.process import Jobs, ServedPolicy
-from keyferry.jobs.refreshing import RefreshSite
 from keyferry.peer.refresh import HttpRefreshPeer
 from keyferry.peer.session import PeerSession
 from keyferry.pki.authority import Authority
+from keyferry.refresh.refreshing import RefreshSite
 from keyferry.store.memory import MemoryStore
 from qkd_api.identity import kme_uri
 from qkd_api.refresh import refresh

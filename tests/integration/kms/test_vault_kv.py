@@ -10,7 +10,7 @@ import pytest
 import requests
 from hvac import exceptions as vault
 
-from qkd_core.errors import GenerationConflict, SinkRejected, SinkUnavailable
+from qkd_core.errors import ConfigError, GenerationConflict, SinkRejected, SinkUnavailable
 from qkd_core.types.ids import Generation, KmeId, Side
 from qkd_core.types.keys import DeliveredKey
 from qkd_core.types.refresh import RefreshPolicy, SinkVersion
@@ -335,6 +335,23 @@ def test_a_secret_that_keeps_few_versions_is_made_to_keep_more(server_b) -> None
         assert limit_of(server_b, target) == 18
     finally:
         admin.secrets.kv.v2.configure(max_versions=engine, mount_point="secret")
+
+
+def test_no_generation_is_pushed_out_within_its_grace(server_b) -> None:
+    target, admin = server_b.new_target(), server_b.admin
+    engine = admin.secrets.kv.v2.read_configuration(mount_point="secret")["data"]["max_versions"]
+    admin.secrets.kv.v2.configure(max_versions=0, mount_point="secret")  # 10, by default
+    policy = replace(POLICY, grace_s=20 * (POLICY.interval_s or 0))
+    try:
+        sink, first = target.sink(policy, Servers()), a_key()
+        agreed(sink, first, ONE)
+        for number in range(2, 22):
+            agreed(sink, a_key(), Generation(number))
+        assert sink.read(ONE) == first.secret
+    finally:
+        admin.secrets.kv.v2.configure(max_versions=engine, mount_point="secret")
+    with pytest.raises(ConfigError, match="generations at a time"):
+        target.check(replace(POLICY, grace_s=1001 * (POLICY.interval_s or 0)))
 
 
 def test_an_engine_that_is_making_its_tables_is_waited_for(server_a, unavailable) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from keyferry.jobs.process import Jobs, ServedPolicy
-from keyferry.jobs.refreshing import RefreshSite
+from keyferry.refresh.refreshing import RefreshSite
 from keyferry.store.memory import MemoryStore
 from qkd_core.errors import PeerSilent
 from qkd_core.keys.refresh_proposals import RefreshProposals

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keyferry.jobs.ages import Ages
+from keyferry.refresh.ages import Ages
 from keyferry.store.memory import MemoryStore
 from qkd_core.types.ids import Generation, KeyId, KmeId, LinkId, Side
 from qkd_core.types.keys import RefreshRun, RefreshState

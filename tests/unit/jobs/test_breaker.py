@@ -2,8 +2,8 @@
 
 import pytest
 
-from keyferry.jobs.breaker import OPENS_AFTER, Breaker
-from keyferry.jobs.retrying import FIRST_S, Backoff
+from keyferry.refresh.breaker import OPENS_AFTER, Breaker
+from keyferry.retrying import FIRST_S, Backoff
 from qkd_core.errors import PeerSilent, PeerUnavailable, SinkRejected, SinkUnavailable
 
 

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from keyferry.jobs.breaker import OPENS_AFTER, Breaker
-from keyferry.jobs.coordinator import FRESH_S, LOOK_S, PATIENCE_S, Coordinator, Lost, Served
-from keyferry.jobs.retrying import Backoff
+from keyferry.refresh.breaker import OPENS_AFTER, Breaker
+from keyferry.refresh.coordinator import FRESH_S, LOOK_S, PATIENCE_S, Coordinator, Lost, Served
+from keyferry.retrying import Backoff
 from keyferry.store.memory import MemoryStore
 from qkd_core.errors import Fenced, PeerUnavailable, SinkUnavailable
 from qkd_core.types.ids import Generation, KeyId, KmeId, LinkId, Side

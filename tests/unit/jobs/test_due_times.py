@@ -2,7 +2,7 @@
 
 import pytest
 
-from keyferry.jobs.due import DueTimes
+from keyferry.refresh.due import DueTimes
 from keyferry.store.memory import MemoryStore
 from qkd_core.errors import PeerUnavailable
 from qkd_core.types.ids import Generation, KeyId, KmeId, LinkId, Side

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from keyferry.jobs.breaker import OPENS_AFTER, Breaker
-from keyferry.jobs.guarded import MOST_CALLS, GuardedPeer, GuardedSink
+from keyferry.refresh.breaker import OPENS_AFTER, Breaker
+from keyferry.refresh.guarded import MOST_CALLS, GuardedPeer, GuardedSink
 from qkd_core.errors import PeerSilent, PeerUnavailable, RefreshRefused, SinkUnavailable
 from qkd_core.types.ids import Generation, KeyId, Provenance
 from qkd_core.types.keys import DeliveredKey

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 
-from keyferry.jobs.lanes import MOST_THREADS, Lane, Lanes
+from keyferry.refresh.lanes import MOST_THREADS, Lane, Lanes
 
 
 def threads_of(name):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from keyferry.jobs.breaker import OPENS_AFTER, Breaker
-from keyferry.jobs.policy_job import MOST_STEPS, PolicyJob, pace_of
-from keyferry.jobs.retrying import FIRST_S, LONGEST_S, Backoff
+from keyferry.refresh.breaker import OPENS_AFTER, Breaker
+from keyferry.refresh.policy_job import MOST_STEPS, PolicyJob, pace_of
+from keyferry.retrying import FIRST_S, LONGEST_S, Backoff
 from keyferry.store.memory import MemoryStore
 from qkd_core.errors import (
     AuditUnavailable,
@@ -243,6 +243,19 @@ def test_a_defect_is_logged_and_slows_its_own_policy_down(bench, caplog):
     bench.job.work((run,))
     assert "this should not happen" in caplog.text and "a defect" in caplog.text
     assert not bench.job.may_go()
+    assert bench.state.trouble == "ZeroDivisionError: see the log"
+    assert bench.alarms() == {"refresh_refused": 1}
+
+
+@pytest.mark.parametrize("initiates", [True, False])
+def test_what_was_superseded_is_replaced_at_once_by_the_site_that_initiates(bench, initiates):
+    run = bench.run()
+    bench.script.initiates = initiates
+    for state in (RefreshState.PREPARED, RefreshState.COMMITTED, RefreshState.SUPERSEDED):
+        bench.store.refreshes.move(run.run_id, state)
+    bench.script.steps, bench.script.busy = [True], run
+    bench.job.work((run,))
+    assert bench.state.due is initiates
 
 
 def open_up(breaker, error):

@@ -3,8 +3,10 @@
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from keyferry.config.schedule import schedule_of
+from keyferry.config.schedule import Multiples, schedule_of
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import KmeId, Side
 from qkd_core.types.refresh import RefreshPolicy
@@ -72,3 +74,14 @@ def test_more_jitter_than_half_the_distance_of_slots_is_refused():
     assert a_schedule(cron="0 * * * *", jitter_s=1800).jitter_s == 1800
     with pytest.raises(ConfigError, match="jitter_s 1801, its due times are 3600 s apart"):
         a_schedule(cron="0 * * * *", jitter_s=1801)
+
+
+@given(
+    st.floats(1, 1e6, allow_nan=False),
+    st.floats(0, 4e9, allow_nan=False),
+)
+@example(59.94, 1795000762.44)  # a product that is rounded down to the moment itself
+@example(3597.188, 1797014834.468)
+def test_the_next_slot_is_later_and_at_most_an_interval_away(interval_s, moment):
+    slot = Multiples(interval_s).after(moment)
+    assert moment < slot <= moment + interval_s * (1 + 1e-6) + 1e-3

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from keyferry.jobs.refreshing import Refreshing, RefreshSite
-from keyferry.jobs.resolving import retry, supersede
+from keyferry.refresh.refreshing import Refreshing, RefreshSite
+from keyferry.refresh.resolving import retry, supersede
 from keyferry.store.memory import MemoryStore
 from qkd_core.errors import (
     ConfigError,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keyferry.jobs.resolving import supersede
+from keyferry.refresh.resolving import supersede
 from qkd_core.errors import (
     MoveRefused,
     SinkRejected,

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from keyferry.refresh.left_out import end_left_out
+from keyferry.refresh.refreshing import RefreshSite
+from keyferry.refresh.resolving import retry, supersede
 from qkd_core.errors import (
     PeerUnavailable,
     RefreshRefused,
     SinkRejected,
+    StoreDamaged,
 )
 from qkd_core.types.ids import Generation, KeyId, Side
 from qkd_core.types.refresh import RefreshProposal
@@ -281,3 +285,123 @@ def test_a_key_whose_run_is_over_is_erased_after_a_crash_although_the_next_run_b
     assert is_held(b, b.newest().key_id)
     drain(a, b)
     check_settled(a, b)
+
+
+def test_the_grace_of_each_generation_begins_with_the_next_one_however_many_follow() -> None:
+    a, b, clock = two_sites()
+    for site in (a, b):
+        site.policy = replace(POLICY, grace_s=2.5 * 30)
+        site.start()
+    in_use = []
+    for _ in range(8):
+        a.begin()
+        drain(a, b)
+        clock.time += 30
+        for site in (a, b):
+            site.refreshing.retire()
+        in_use.append(len(a.store.refreshes.done(POLICY.name)))
+    assert in_use == [1, 2, 3, 3, 3, 3, 3, 3]
+    assert len(b.store.refreshes.done(POLICY.name)) == 3
+
+
+def test_what_was_given_up_before_a_site_heard_of_the_commit_is_not_published_there() -> None:
+    a, b, _ = two_sites()
+    a.begin()
+    while a.newest().state is not S.COMMITTED:
+        b.step()
+        b.peer.cut = a.newest().state is S.PREPARED or b.peer.cut
+        a.down = a.newest().state is S.PREPARED
+        a.step()
+    b.peer.cut = False
+    supersede(a.store, a.peer, a.newest().run_id, "uid 0")
+    drain(a, b)
+    assert (a.newest().state, b.newest().state) == (S.SUPERSEDED, S.SUPERSEDED)
+    assert (a.sink.keys, b.sink.keys) == ((), ())
+
+
+def test_what_was_given_up_over_there_is_not_published_by_a_retry() -> None:
+    a, b, _ = two_sites()
+    a.begin()
+    while a.newest().state is not S.COMMITTED:
+        a.step()
+        b.step() if a.newest().state is not S.COMMITTED else None
+    a.refuses = b.refuses = SinkRejected("denied")
+    drain(a, b)
+    supersede(b.store, b.peer, b.newest().run_id, "uid 0")
+    retry(a.store, a.newest().run_id, "uid 0")
+    a.refuses = None
+    drain(a, b)
+    assert (a.newest().state, a.sink.keys) == (S.SUPERSEDED, ())
+
+
+def test_no_key_is_drawn_while_the_other_site_is_blocked() -> None:
+    a, b, _ = two_sites()
+    a.begin()
+    while b.store.refreshes.newest(POLICY.name) is None or b.newest().state is not S.PUBLISHED:
+        a.step()
+        b.step()
+    a.step()
+    b.refuses = SinkRejected("denied")
+    drain(a, b)
+    assert (a.newest().state, b.newest().state) == (S.DONE, S.BLOCKED)
+    free = a.store.blocks.free_bytes()
+    with pytest.raises(RefreshRefused, match="generation 1 is blocked there"):
+        a.refreshing.begin()
+    assert a.store.blocks.free_bytes() == free
+
+
+def test_a_key_that_does_not_open_ends_the_run_before_the_commit_and_blocks_it_after(
+    monkeypatch,
+) -> None:
+    def damaged(key_id: KeyId) -> None:
+        raise StoreDamaged("sealed bytes do not open")
+
+    for until, ends in ((S.DRAWN, S.ABORTED), (S.COMMITTED, S.BLOCKED)):
+        a, b, _ = two_sites()
+        a.begin()
+        while a.newest().state is not until:
+            a.step()
+            if a.newest().state is not until:
+                b.step()
+        monkeypatch.setattr(a.store.allocations, "read_held", damaged)
+        drain(a, b)
+        assert (a.newest().state, "do not open" in (a.newest().reason or "")) == (ends, True)
+
+
+def test_the_site_whose_file_differs_says_so_itself_until_the_files_agree() -> None:
+    a, b, _ = two_sites()
+    b.policy = replace(POLICY, interval_s=31)
+    with pytest.raises(RefreshRefused):
+        a.refreshing.begin()
+    assert "differs" in (b.store.policies.state(POLICY.name).trouble or "")
+    assert b.store.figures().alarms["refresh_refused"] == 1
+    b.policy = POLICY
+    a.begin()
+    assert b.store.policies.state(POLICY.name).trouble is None
+
+
+@pytest.mark.parametrize("owner", [Side.A, Side.B], ids=["ours", "theirs"])
+def test_a_run_whose_policy_left_the_file_is_given_up_or_told_of(owner) -> None:
+    a, b, clock = two_sites()
+    a.begin()
+    a.step()
+    site = a if owner is Side.A else b
+    parts = RefreshSite(
+        side=site.side,
+        allocations=site.store.allocations,
+        refreshes=site.store.refreshes,
+        peer=site.peer,
+        clock=clock,
+    )
+    end_left_out([POLICY.name], parts, site.store.policies)
+    assert site.newest().state is S.DRAWN
+    for _ in range(2):
+        end_left_out([], parts, site.store.policies)
+    trouble = site.store.policies.state(POLICY.name).trouble
+    if owner is Side.A:
+        assert (site.newest().state, trouble) == (S.ABORTED, None)
+        assert not is_held(site, site.newest().key_id)
+    else:
+        assert site.newest().state is S.DRAWN
+        assert trouble == "not in the site file, and generation 1 is drawn"
+        assert site.store.figures().alarms["refresh_refused"] == 1

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from keyferry.jobs.answering import ComparisonAnswers
-from keyferry.jobs.comparing import WAIT_S, Comparing, ComparingSite
-from keyferry.jobs.looking import Looking, Place
+from keyferry.comparing.answering import ComparisonAnswers
+from keyferry.comparing.initiating import WAIT_S, Comparing, ComparingSite
+from keyferry.comparing.looking import Looking, Place
 from keyferry.reconcile.range_hash import range_hash
 from keyferry.store.checks.examples import LINK, SetClock, TwoSites, a_block
 from keyferry.store.memory import MemoryStore
@@ -464,7 +464,7 @@ def test_a_one_time_key_is_burnt_before_it_is_used(pair, monkeypatch) -> None:
                     assert held.secret != one_time_key
         return range_hash(one_time_key, data)
 
-    monkeypatch.setattr("keyferry.jobs.looking.range_hash", watched)
+    monkeypatch.setattr("keyferry.comparing.looking.range_hash", watched)
     assert pair.compare().verdict == "same"
     assert len(used) == 4 and len(set(used)) == 2
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from keyferry.jobs.leader import LeaderLock
-from keyferry.jobs.retrying import FIRST_S, LONGEST_S, Backoff
+from keyferry.retrying import FIRST_S, LONGEST_S, Backoff
 
 HOLD_THE_LOCK = """
 import sys, time

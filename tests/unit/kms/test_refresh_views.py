@@ -178,3 +178,9 @@ def test_no_other_status_means_that_a_run_is_unknown(status: int) -> None:
 def test_an_answer_that_makes_no_sense_is_a_violation(fields: dict[str, Any]) -> None:
     with pytest.raises(PeerViolation):
         HttpRefreshPeer(Canned(PeerAnswer(200, fields))).runs(["run-1"])  # type: ignore[arg-type]
+
+
+def test_what_the_other_site_says_is_fit_for_a_line_of_the_log() -> None:
+    told_run = told(run_as_json(RUN) | {"reason": "denied\n\ud800" + "x" * 1000}, "run-1")
+    assert told_run is not None and told_run.reason is not None
+    assert told_run.reason.isprintable() and len(told_run.reason) == 300

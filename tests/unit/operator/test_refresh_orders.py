@@ -105,6 +105,7 @@ def test_superseding_takes_two_calls_and_burns_the_key(operated, blocked):
     told = resolve(operated, BOB, how="supersede", confirm=would["code"])
     assert (told["done"], told["state"]) == (would["would"], "superseded")
     assert told["reason"] == "superseded by uid 1001, confirmed by uid 1002"
+    assert operated.store.policies.state("backup").due, "the next generation follows at once"
     with pytest.raises(KeyNotFound):
         operated.store.allocations.read_held(blocked.key_id)
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from threading import Event, Lock
 
-from keyferry.jobs.breaker import Breaker
-from keyferry.jobs.lanes import Lane, Lanes
-from keyferry.jobs.policy_job import PolicyJob
-from keyferry.jobs.refreshing import Answers
+from keyferry.refresh.breaker import Breaker
+from keyferry.refresh.lanes import Lane, Lanes
+from keyferry.refresh.policy_job import PolicyJob
+from keyferry.refresh.refreshing import Answers
 from qkd_core.errors import AuditUnavailable, Fenced, PeerUnavailable, PeerViolation, RolledBack
 from qkd_core.keys.refresh import Step, needs_peer, next_step
 from qkd_core.ports import PolicyStore, RefreshPeer, RefreshStore

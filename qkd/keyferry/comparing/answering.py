@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 
-from keyferry.jobs.looking import Looking, Place
+from keyferry.comparing.looking import Looking, Place
 from qkd_core.errors import DeliveryError, KeyNotFound, SinkError
 from qkd_core.ports import AllocationStore, ComparisonStore
 from qkd_core.types.comparing import ComparisonAnswer, OpenComparison

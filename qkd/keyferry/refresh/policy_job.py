@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from keyferry.jobs.breaker import Breaker
-from keyferry.jobs.refreshing import NOT_ASKED, Answers, Refreshing
-from keyferry.jobs.retrying import LONGEST_S, Backoff
+from keyferry.refresh.breaker import Breaker
+from keyferry.refresh.refreshing import NOT_ASKED, Answers, Refreshing
+from keyferry.retrying import LONGEST_S, Backoff
 from qkd_core.errors import (
     AuditUnavailable,
     Fenced,

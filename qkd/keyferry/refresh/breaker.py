@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from keyferry.jobs.retrying import Backoff
+from keyferry.retrying import Backoff
 from qkd_core.errors import QkdError
 
 OPENS_AFTER = 3  # failures in a row

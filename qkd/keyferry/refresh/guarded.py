@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import BoundedSemaphore
 from typing import TypeVar
 
-from keyferry.jobs.breaker import Breaker
+from keyferry.refresh.breaker import Breaker
 from qkd_core.errors import PeerSilent, PeerUnavailable
 from qkd_core.ports import KeySink, RefreshPeer
 from qkd_core.types.ids import Generation

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from threading import Lock
 
-from keyferry.jobs.retrying import Backoff
-from keyferry.jobs.webhook_call import WebhookCall
+from keyferry.consumers.webhook_call import WebhookCall
+from keyferry.retrying import Backoff
 from qkd_core.errors import ConfigError, ConsumerGone, ConsumerUnavailable
 from qkd_core.ports import Clock, PolicyStore
 from qkd_core.types.ids import KmeId

@@ -7,12 +7,12 @@ here before it is used, and at the follower with its use, or when it expires.
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from uuid import uuid4
 
-from keyferry.jobs.looking import Looking, Place
-from keyferry.jobs.retrying import Backoff
+from keyferry.comparing.looking import Looking, Place
+from keyferry.retrying import Backoff
 from qkd_core.errors import (
     ConfigError,
     DeliveryError,
@@ -21,7 +21,7 @@ from qkd_core.errors import (
     SinkError,
     SinkUnavailable,
 )
-from qkd_core.keys.comparing import findings_between, in_use, is_due, is_mended
+from qkd_core.keys.comparing import about, findings_between, in_use, is_due, is_mended
 from qkd_core.keys.comparison_requests import result
 from qkd_core.keys.refresh import RELEASED
 from qkd_core.ports import AllocationStore, ComparisonPeer, ComparisonStore, PolicyStore
@@ -200,7 +200,8 @@ class Comparing:
             raise PeerUnavailable(f"the other site could not look: {answer.trouble}")
         if self._in_use(waiting.place) != waiting.request.generations:
             raise PutOff("its generations changed meanwhile")
-        findings, compared = findings_between(waiting.mine, answer.look)
+        theirs = replace(answer.look, findings=about(self.site.looking.side.other, answer.look))
+        findings, compared = findings_between(waiting.mine, theirs)
         active = waiting.request.generations[-1]
         before = self.site.comparisons.newest(name).ordered_for
         mended = is_mended(findings, active, before, self.site.states.state(name))

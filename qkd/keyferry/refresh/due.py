@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from keyferry.config.schedule import Schedule, schedule_of
-from keyferry.jobs.refreshing import Refreshing
+from keyferry.refresh.refreshing import Refreshing
 from qkd_core.errors import PeerUnavailable, RolledBack
 from qkd_core.ports import Clock, PolicyStore, RefreshStore
 from qkd_core.types.refresh import PolicyState

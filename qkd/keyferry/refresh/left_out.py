@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from keyferry.jobs.refreshing import RefreshSite
+from keyferry.refresh.refreshing import RefreshSite
 from qkd_core.keys.refresh import UNDECIDED
 from qkd_core.ports import PolicyStore
 from qkd_core.types.keys import RefreshState

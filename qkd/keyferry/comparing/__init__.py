@@ -1,0 +1,1 @@
+"""Comparing what stands in the key management systems of both sites."""

@@ -1,0 +1,1 @@
+"""Telling consumers that a generation is active."""
