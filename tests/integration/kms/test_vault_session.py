@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -189,11 +190,22 @@ def test_an_answer_that_takes_too_long_is_given_up_in_the_middle(server_a, unava
     session = VaultSession(server_a.login(timeout_s=1.0))
     session.run("looking", look_up)
     server_a.process.send_signal(19)  # SIGSTOP
+    while not stands_still(server_a.process.pid):
+        time.sleep(0.01)  # the signal was sent, and takes its time
     try:
         assert "Timeout" in unavailable(lambda: session.run("looking", look_up))
     finally:
         server_a.process.send_signal(18)  # SIGCONT
     assert session.run("looking", look_up)
+
+
+def stands_still(pid: int) -> bool:
+    """Whether every thread of the process is stopped."""
+    tasks = Path(f"/proc/{pid}/task")
+    try:
+        return all(") T " in (task / "stat").read_text() for task in tasks.iterdir())
+    except OSError:  # a thread ended meanwhile
+        return False
 
 
 def test_too_many_requests_are_passing(server_a, unavailable) -> None:

@@ -19,9 +19,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from keyferry.bootstrap.jobs import webhooks_of
 from keyferry.config.policies import WebhookSettings
 from keyferry.config.site import SiteSettings
+from keyferry.consumers import webhooks as module
 from keyferry.consumers.webhook_call import WebhookCall
 from keyferry.consumers.webhooks import Webhooks
-from keyferry.jobs import webhooks as module
 from keyferry.store.checks.examples import LINK
 from keyferry.store.memory.policies import MemoryLead, MemoryPolicies
 from keyferry.store.memory.site import MemorySite
