@@ -127,10 +127,11 @@ class Site:
         return list(self.store.refreshes.history(name, 1000))
 
     def is_done(self, name: str, generation: int = 1) -> bool:
-        newest = self.store.refreshes.newest(name)
-        return newest is not None and (newest.generation, newest.state) == (
-            generation,
-            RefreshState.DONE,
+        """Whether that generation was done; by now another one may be under way."""
+        over = (RefreshState.DONE, RefreshState.RETIRED)
+        return any(
+            run.generation == generation and run.state in over
+            for run in self.store.refreshes.history(name, 1000)
         )
 
     def audited(self, action: str) -> list[dict[str, Any]]:
