@@ -100,7 +100,7 @@ def pause(site: Path, name: str, as_json: bool) -> None:
     """Begin no new runs of the policy NAME at SITE; one that is under way goes on to its end.
 
     At the initiator: due times pass without a run, and `policy run` is refused. At the other site:
-    what the initiator proposes is refused with the reason, and shows there as "refused".
+    the policy is late at its initiator, with the reason; what is due begins once it is resumed.
 
     \b
     Example:

@@ -50,9 +50,10 @@ def show(site: Path, run: str, as_json: bool) -> None:
 @AS_JSON
 def resolve(site: Path, run: str, how: str | None, confirm: str | None, as_json: bool) -> None:
     """Decide what becomes of RUN, which is blocked: a KMS has refused it after it was committed.
+    One that is committed, and whose KMS does not come back, may be superseded as well.
 
     --retry, once the cause is removed: what may stand there from before is looked at first.
-    --supersede: both sites give the generation up, its key is burnt, and the next run replaces it.
+    --supersede: both sites give the generation up, its key is burnt, another follows at once.
     It is refused while the other site may have the key for good, and asks for a second call with
     the code that it prints.
 
