@@ -39,7 +39,7 @@ SOCKET_MODE = 0o600
 READING_MS = 10_000  # for the head of a request; the proxy has its own limits
 HEAD_BYTES = 64 << 10
 LEAST_BACKLOG = 128  # Granian's
-LISTENING_POLL_S = 0.01
+LISTENING_POLL_S, ANSWERING_S = 0.01, 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,10 +127,10 @@ def _made(
         print(f"keyferry api: {error}", file=sys.stderr, flush=True)
         raise SystemExit(BAD_SETTING if isinstance(error, ConfigError) else CANNOT_START) from None
     Finalize(None, made.close, exitpriority=0)
-    if settings.ready_fd is not None:
-        threading.Thread(
-            target=_announce, args=(settings.socket, settings.ready_fd), daemon=True
-        ).start()
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing)
+    threading.Thread(target=_attend, args=(settings, reading), daemon=True).start()
     return _kept_on(processor, behind_proxy(app, settings.trust))
 
 
@@ -138,15 +138,32 @@ def _leave(number: int, frame: object) -> NoReturn:
     raise SystemExit(0)
 
 
-def _announce(path: Path, ready_fd: int) -> None:
-    """Say so once somebody listens at ``path``: Granian calls nobody then."""
-    while True:
-        with socket.socket(socket.AF_UNIX) as probe:
-            if not probe.connect_ex(str(path)):
-                break
+def _attend(settings: ProxiedSettings, signals: int) -> None:
+    """In a thread: announce the first answer, then see to it that Granian hears of signals.
+
+    Its main thread waits for a lock in C. A signal that comes just before that, or to another
+    thread, would be noticed by nobody, and the worker be killed after its grace.
+    """
+    while not _answers(settings.socket):
         time.sleep(LISTENING_POLL_S)
-    with suppress(OSError):  # nobody may be waiting any more
-        os.write(ready_fd, b"0\n")
+    if settings.ready_fd is not None:
+        with suppress(OSError):  # nobody may be waiting any more
+            os.write(settings.ready_fd, b"0\n")
+    while number := os.read(signals, 1):
+        if callable(handler := signal.getsignal(number[0])):
+            handler(number[0], None)
+
+
+def _answers(path: Path) -> bool:
+    """Whether HTTP is spoken at ``path``: a request that is none is refused before our own code."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(ANSWERING_S)
+        try:
+            probe.connect(str(path))
+            probe.sendall(b"-\r\n\r\n")
+            return bool(probe.recv(1))
+        except OSError:
+            return False
 
 
 def _kept_on(processor: int, app: WSGIApplication) -> WSGIApplication:

@@ -1,5 +1,6 @@
 """The API behind haproxy with the configuration that we ship, and on its private socket alone."""
 
+import ctypes
 import http.client
 import os
 import signal
@@ -183,6 +184,21 @@ def test_told_to_stop_it_leaves_the_application_and_a_new_start_takes_the_socket
     with os.fdopen(reading) as ready:
         assert ready.readline() == "0\n", again.log.read_text()
     assert ask(STATUS, {})[0] == 401
+
+
+def test_a_signal_that_reaches_any_thread_of_the_worker_ends_it(on_socket):
+    site, _, _ = on_socket
+    master = site.process.pid
+    (worker,) = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    threads = sorted(int(each.name) for each in Path(f"/proc/{worker}/task").iterdir())
+    assert len(threads) > 1 and threads[0] == int(worker)
+    libc = ctypes.CDLL(None)
+    assert libc.tgkill(int(worker), threads[1], signal.SIGTERM) == 0
+    deadline = time.monotonic() + 10
+    left = Path(site.settings["folder"]) / "state" / "left"
+    while not left.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left.exists()
 
 
 def test_when_the_master_is_killed_its_worker_ends(on_socket):
