@@ -60,6 +60,7 @@ def campaign(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
             killer.join()
             stores = [field.settings[side].store for side in Side]
             wait_for(lambda: settled(field, stores), "nothing to wait to be told", SETTLE_S)
+            wait_for(lambda: first_answer(field), "both APIs, for the last copies", SETTLE_S)
             for pair in pairs:
                 pair.fetch_the_rest()
         finally:

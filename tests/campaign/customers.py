@@ -27,6 +27,7 @@ class Given:
     refused: set[str] = field(default_factory=set)  # a master's key that its slave was refused
     unanswered: Counter[str] = field(default_factory=Counter)
     unheard: set[str] = field(default_factory=set)  # asked for, and an answer did not come
+    put_off: dict[str, str] = field(default_factory=dict)  # the last "not now" for a slave's copy
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _bytes: set[bytes] = field(default_factory=set)
 
@@ -133,6 +134,7 @@ class Pair(threading.Thread):
             except KmeError as error:
                 if error.status < SERVER_SIDE:
                     return False
+                self._given.put_off |= dict.fromkeys(key_ids, str(error))
             else:
                 for key in keys:
                     self._given.to_slave(key)

@@ -37,7 +37,8 @@ def unexplained(stores: list[Path], given: Given) -> Iterator[str]:
     for key_id in given.masters.keys() - given.slaves.keys():
         unheard = key_id in given.unheard and recorded(key_id, "key_delivered_by_id")
         if not unheard and not recorded(key_id, *EXPLAINED):
-            yield f"{key_id} is not to be had for its slave, no record says why"
+            said = given.put_off.get(key_id, "no answer" if key_id in given.unheard else "refused")
+            yield f"{key_id} is not to be had for its slave, no record says why: {said}"
     delivered = {key_id for site in records for key_id in site if "key_delivered" in site[key_id]}
     astray = len(delivered - given.masters.keys())
     answers_lost = given.unanswered["enc_keys"]

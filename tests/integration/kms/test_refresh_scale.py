@@ -12,7 +12,7 @@ N_POLICIES, N_DUE, N_SLOTS = 300, 30, 2
 def test_every_slot_is_one_run_at_both_sites_while_leading_processes_are_killed():
     command = [sys.executable, str(CAMPAIGN), "--policies", str(N_POLICIES), "--due", str(N_DUE)]
     done = subprocess.run(
-        [*command, "--slots", str(N_SLOTS), "--every", "6"],
+        [*command, "--slots", str(N_SLOTS), "--every", "8"],
         capture_output=True,
         text=True,
         timeout=200,
