@@ -106,7 +106,7 @@ def test_a_key_that_waits_and_cannot_be_fetched_in_peace_is_a_loss(campaign, sit
     tell(sites)
     given.was_refused(key.key_id)
     assert lost(campaign, sites, given) == [
-        f"{key.key_id} is not to be had for its slave, no record says why"
+        f"{key.key_id} is not to be had for its slave, no record says why: refused"
     ]
 
 
