@@ -187,6 +187,11 @@ def rendered_keys(keys: Iterable[DeliveredKey]) -> dict[str, Any]:
     """Clause 6.3."""
     return {
         "keys": [
-            {"key_ID": key.key_id, "key": b64encode(key.secret).decode("ascii")} for key in keys
+            {
+                "key_ID": key.key_id,
+                "key": b64encode(key.secret).decode("ascii"),
+                "key_extension": {PROVENANCE_EXTENSION: key.provenance},
+            }
+            for key in keys
         ]
     }

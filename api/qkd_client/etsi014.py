@@ -1,43 +1,57 @@
 """A client of the ETSI GS QKD 014 key delivery API, for services. Standard library only."""
 
 import json
-import select
+import selectors
 import ssl
 from collections.abc import Sequence
-from http.client import HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
-from qkd_client.wire import Key, KmeError, KmeUnreachable, Status, keys_from_json, status_from_json
+from qkd_client.deadline import Deadline, DeadlineConnection
+from qkd_client.tls import context_from_files
+from qkd_client.wire import (
+    Key,
+    KmeError,
+    KmeTimedOut,
+    KmeUnreachable,
+    Status,
+    keys_from_json,
+    status_from_json,
+)
 
 LARGEST_ANSWER_BYTES = 16 << 20
 TIMEOUT_S = 10.0
+HTTPS_PORT = 443
 OK = 200
 
 
 class Etsi014Client:
-    """One SAE's connection to its KME, kept open between calls. Not thread-safe.
+    """One SAE's connection to its KME, kept open between calls. Not thread-safe but for `abort`.
 
     ``url`` is ``https://HOST[:PORT]``. Every call raises KmeError: with the KME's status and
-    message, or KmeUnreachable. A key that was asked for and did not arrive may be gone: the
-    caller asks for a new one.
+    message, or KmeUnreachable; under it KmeTimedOut after ``timeout_s``, which is for the whole
+    call. A key that was asked for and did not arrive may be gone: the caller asks for a new one.
     """
 
     def __init__(
         self, url: str, cert: Path, key: Path, ca: Path, *, timeout_s: float = TIMEOUT_S
     ) -> None:
-        address = urlsplit(url)
-        if address.scheme != "https" or not address.hostname or address.path not in ("", "/"):
-            raise ValueError(f"the URL of a KME is https://HOST[:PORT], not {url}")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2  # clause 4
-        context.load_cert_chain(cert, key)
-        context.load_verify_locations(ca)
-        self._connection = HTTPSConnection(
-            address.hostname, address.port or 443, timeout=timeout_s, context=context
-        )
+        self._open(url, context_from_files(cert, key, ca), timeout_s)
+
+    @classmethod
+    def with_context(
+        cls, url: str, context: ssl.SSLContext, *, timeout_s: float = TIMEOUT_S
+    ) -> Self:
+        """With a context of `qkd_client.tls`, which clients of one SAE may share.
+
+        Raises ValueError for a URL that is none.
+        """
+        client = cls.__new__(cls)
+        client._open(url, context, timeout_s)
+        return client
 
     def __enter__(self) -> Self:
         return self
@@ -52,6 +66,15 @@ class Etsi014Client:
 
     def close(self) -> None:
         self._connection.close()
+
+    def abort(self) -> None:
+        """Called from another thread: the call under way there is KmeUnreachable, as all later."""
+        self._connection.abort()
+
+    def _open(self, url: str, context: ssl.SSLContext, timeout_s: float) -> None:
+        host, port = _host_and_port(url)
+        self._deadline = Deadline(timeout_s)
+        self._connection = DeadlineConnection(host, port, context, deadline=self._deadline)
 
     def status(self, slave_sae: str) -> Status:
         """What the KME can deliver for this SAE and ``slave_sae`` (clause 5.2)."""
@@ -86,10 +109,14 @@ class Etsi014Client:
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
+        self._deadline.start()
         try:
             self._drop_if_closed()
             self._connection.request(method, path, body, headers)
             return _fields(self._connection.getresponse())
+        except TimeoutError:
+            self.close()
+            raise KmeTimedOut(self._deadline.timeout_s) from None
         except (OSError, HTTPException) as error:
             self.close()
             raise KmeUnreachable(f"the KME did not answer: {error}") from error
@@ -103,8 +130,26 @@ class Etsi014Client:
         Found out before a request is sent, since no request for keys is safe to send twice.
         """
         sock = self._connection.sock
-        if sock is not None and select.select([sock], [], [], 0)[0]:
+        if sock is None:
+            return
+        with selectors.DefaultSelector() as selector:  # unlike select, of any file descriptor
+            selector.register(sock, selectors.EVENT_READ)
+            said_something = bool(selector.select(0))
+        if said_something:
             self._connection.close()
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    try:
+        address = urlsplit(url)
+        host, port = address.hostname or "", address.port or HTTPS_PORT
+        host.encode("idna")  # as the resolver does, when it is too late
+    except ValueError:
+        host, port = "", 0
+    odd = not url.isprintable() or " " in url  # urlsplit passes over some of it
+    if odd or not host or address.scheme != "https" or address.path not in ("", "/"):
+        raise ValueError(f"the URL of a KME is https://HOST[:PORT], not {url!a}")
+    return host, port
 
 
 def _fields(answer: HTTPResponse) -> dict[str, Any]:

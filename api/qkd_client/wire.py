@@ -1,12 +1,12 @@
 """What ETSI GS QKD 014 V1.1.1 sends over the wire, as a client sees it. Standard library only."""
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 Kind = TypeVar("Kind")
+PROVENANCE_EXTENSION = "keyferry_provenance"  # in a key's key_extension
 
 
 class KmeError(Exception):
@@ -27,12 +27,20 @@ class KmeUnreachable(KmeError):
         super().__init__(None, message)
 
 
+class KmeTimedOut(KmeUnreachable):
+    """No whole answer within the time of the call."""
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"the KME did not answer within {timeout_s:g} s")
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Clause 6.3."""
+    """Clause 6.3. ``provenance``: what the bytes are made of, "" if the KME does not say."""
 
     key_id: str
     secret: bytes = field(repr=False)
+    provenance: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +92,18 @@ def _key(entry: object) -> Key:
     if not isinstance(entry, dict):
         raise KmeUnreachable("the key container holds something that is not an object")
     key_id = _item(entry, "key_ID", str)
+    text = _item(entry, "key", str)
     try:
-        return Key(key_id, base64.b64decode(_item(entry, "key", str), validate=True))
-    except binascii.Error:
+        secret = base64.b64decode(text, validate=True)
+    except ValueError:  # binascii.Error, or not ASCII
         raise KmeUnreachable(f"key {key_id} is not base64") from None
+    return Key(key_id, secret, _provenance(entry.get("key_extension")))
+
+
+def _provenance(extension: object) -> str:
+    """Other KMEs' extensions may be of any kind, and are none of ours."""
+    said = extension.get(PROVENANCE_EXTENSION) if isinstance(extension, dict) else None
+    return said if isinstance(said, str) else ""
 
 
 def _item(fields: Mapping[str, Any], name: str, kind: type[Kind]) -> Kind:

@@ -1,4 +1,4 @@
-"""The peer of the api and store stages: a real OpenBao server over mutual TLS.
+"""The peer of the stages: a real OpenBao server over mutual TLS.
 
 Like ours it does each operation on a disk that holds it (raft with one node, which syncs each
 write) and audits it (a file audit device). Set up here instead of by `keyferry.openbao.set_up`,
@@ -11,10 +11,11 @@ import socket
 import subprocess
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import hvac
 from hvac.exceptions import InvalidRequest
@@ -29,6 +30,7 @@ POLICY = {
     "path": {
         "secret/data/bench/*": {"capabilities": ["create", "update", "read"]},
         "transit/random/*": {"capabilities": ["create", "update"]},
+        "qkd/keys/*": {"capabilities": ["read"]},
     }
 }
 
@@ -52,28 +54,39 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(folder: Path, authority: Authority) -> Iterator[OpenBao]:
-    """A fresh server with one secret of 32 bytes at ``secret/data/bench/read``."""
+def running(
+    folder: Path,
+    authority: Authority,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    prepare: Callable[[hvac.Client], None] = lambda client: None,
+) -> Iterator[OpenBao]:
+    """A fresh server with one secret of 32 bytes at ``secret/data/bench/read``.
+
+    ``settings``: more of its configuration. ``prepare`` is called with the root token.
+    """
     folder.mkdir(mode=0o700)
     credential = authority.issue(
         folder / "tls", "openbao", ip_addresses=["127.0.0.1"], server=True, client=False
     )
     port = free_port()
     config = openbao.prepare(folder, credential, port=port, cluster_port=free_port())
-    _audit_and_mutual_tls(config, folder, authority)
+    _audit_and_mutual_tls(config, folder, authority, settings or {})
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(openbao.command(folder), stdout=log, stderr=log, env={})
     try:
         url = f"https://127.0.0.1:{port}"
         openbao.wait_ready(url, authority.certificate)
-        yield OpenBao(url, _set_up(url, authority.certificate))
+        yield OpenBao(url, _set_up(url, authority.certificate, prepare))
     finally:
         process.terminate()
         process.wait(timeout=20)
 
 
-def _audit_and_mutual_tls(config: Path, folder: Path, authority: Authority) -> None:
-    content = json.loads(config.read_text())
+def _audit_and_mutual_tls(
+    config: Path, folder: Path, authority: Authority, settings: Mapping[str, Any]
+) -> None:
+    content = json.loads(config.read_text()) | dict(settings)
     content["audit"] = [
         {"type": "file", "path": "bench", "options": {"file_path": str(folder / "audit.log")}}
     ]
@@ -81,7 +94,7 @@ def _audit_and_mutual_tls(config: Path, folder: Path, authority: Authority) -> N
     write_private(config, json.dumps(content, indent=2).encode())
 
 
-def _set_up(url: str, ca: Path) -> str:
+def _set_up(url: str, ca: Path, prepare: Callable[[hvac.Client], None]) -> str:
     client = connect(url, ca, timeout_s=10.0)
     client.token = client.sys.initialize(recovery_shares=1, recovery_threshold=1)["root_token"]
     openbao.wait_ready(url, ca)
@@ -89,6 +102,7 @@ def _set_up(url: str, ca: Path) -> str:
     client.sys.enable_secrets_engine("transit", path="transit")
     client.sys.create_or_update_policy("bench", POLICY)
     _write_secret(client)
+    prepare(client)
     token = client.auth.token.create_orphan(policies=["bench"], ttl="2h")["auth"]["client_token"]
     client.auth.token.revoke_self()  # the root token
     return str(token)

@@ -13,7 +13,7 @@ from pathlib import Path
 import machine
 from rows import Row, print_table, write_json
 
-STAGES = {"api": "stage_api", "store": "stage_store"}
+STAGES = {"api": "stage_api", "store": "stage_store", "plugin": "stage_plugin"}
 BUILD = Path(__file__).parents[2] / "build"
 
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "kme": "service:kme",
     "link": "link:link",
     "pki": "pki:pki",
+    "plugin": "plugin:plugin",
     "policy": "policy:policy",
     "reconcile": "operate:reconcile",
     "refresh": "refresh:refresh",

@@ -3,8 +3,8 @@
 import hvac
 
 from keyferry.up.layout import HOST, Ports, StateDirectory
-from keyferry.up.openbao import OpenBaoFiles
-from keyferry.up.site_files import KV_MOUNT, KV_PREFIX, POLICY
+from keyferry.up.openbao import KV_MOUNT, OpenBaoFiles
+from keyferry.up.site_files import KV_PREFIX, POLICY
 from qkd_core.types.ids import Side
 from qkd_kms_adapters.vault_session import connect, our_errors
 

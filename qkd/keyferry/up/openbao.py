@@ -11,8 +11,11 @@ What is in its folder:
                     ``disable_unauthed_generate_root_endpoints`` to false in the listener, restart,
                     ``bao operator generate-root``. It opens nothing that seal.key does not.
     role-id, secret-id    how the KME logs in (AppRole ``keyferry``): writes under its prefix only
+    plugins/        the secrets engine's launcher
+    engine-token    configures the secrets engine, no more
     reader-token    reads the keys and the list of mounts; written last, so that a folder with it
                     is set up, and what a broken-off set-up left behind is erased
+    env.sh          for a shell: where the server is, and the reader's token, read from its file
 
 The root token exists only inside `set_up` and is revoked at its end.
 """
@@ -20,6 +23,7 @@ The root token exists only inside `set_up` and is revoked at its end.
 import json
 import logging
 import os
+import shlex
 import shutil
 import time
 from dataclasses import dataclass
@@ -31,12 +35,15 @@ import requests
 from hvac import exceptions as vault
 
 from keyferry.pki.authority import Credential
+from keyferry.plugin.declaring import MOUNT
 from keyferry.private_files import write_private
+from keyferry.up import secrets_engine
 from qkd_core.errors import ConfigError, SinkUnavailable
 from qkd_kms_adapters.vault_session import connect, our_errors
 
 log = logging.getLogger(__name__)
 
+KV_MOUNT = "secret"
 ROLE = "keyferry"
 READER = "keyferry-reader"
 MAX_VERSIONS = 16  # the agreed generation, the next one, and room for a consumer that lags
@@ -84,11 +91,26 @@ class OpenBaoFiles:
     def reader_token(self) -> Path:
         return self.directory / "reader-token"
 
+    @property
+    def plugins(self) -> Path:
+        return self.directory / "plugins"
 
-def prepare(directory: Path, credential: Credential, *, port: int, cluster_port: int) -> Path:
+    @property
+    def engine_token(self) -> Path:
+        return self.directory / "engine-token"
+
+    @property
+    def shell(self) -> Path:
+        return self.directory / "env.sh"
+
+
+def prepare(
+    directory: Path, credential: Credential, *, port: int, cluster_port: int, engine: bool = False
+) -> Path:
     """Write the server's configuration into ``directory`` and return its path. Idempotent.
 
     The server will listen on 127.0.0.1 with ``credential`` and TLS 1.3. Only before it runs.
+    ``engine``: with the secrets engine's plugin.
     """
     files = OpenBaoFiles(directory.absolute())
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -98,8 +120,10 @@ def prepare(directory: Path, credential: Credential, *, port: int, cluster_port:
     files.raft.mkdir(mode=0o700, exist_ok=True)
     if not files.seal_key.exists():
         write_private(files.seal_key, os.urandom(SEAL_KEY_BYTES))
-    text = json.dumps(configuration(files, credential, port, cluster_port), indent=2)
-    write_private(files.config, text.encode())
+    content = configuration(files, credential, port, cluster_port)
+    if engine:
+        content |= secrets_engine.settings(files.plugins)
+    write_private(files.config, json.dumps(content, indent=2).encode())
     return files.config
 
 
@@ -151,12 +175,12 @@ def wait_ready(url: str, ca: Path, *, timeout_s: float = 30.0) -> None:
     _wait(connect(url, ca, timeout_s=CALL_TIMEOUT_S), {SERVES, UNINITIALISED}, timeout_s)
 
 
-def set_up(directory: Path, url: str, ca: Path, *, prefix: str, mount: str = "secret") -> None:
+def set_up(directory: Path, url: str, ca: Path, *, prefix: str, engine: bool = False) -> None:
     """Make the KV engine, the KME's AppRole and the reader's token, and give up the root token.
 
-    ``prefix``: the keys' folder in the engine ``mount``. On a server that is set up, only the
-    reader's token is renewed. Raises SinkUnavailable, SinkRejected; ConfigError when the folder
-    does not belong to the server.
+    ``prefix``: the keys' folder in the KV engine. ``engine``: mount the secrets engine as well.
+    On a server that is set up, only the reader's token is renewed. Raises SinkUnavailable,
+    SinkRejected; ConfigError when the folder does not belong to the server.
     """
     files = OpenBaoFiles(directory)
     client = connect(url, ca, timeout_s=CALL_TIMEOUT_S)
@@ -170,11 +194,39 @@ def set_up(directory: Path, url: str, ca: Path, *, prefix: str, mount: str = "se
         write_private(files.recovery_key, answer["recovery_keys_base64"][0].encode())
         client.token = answer["root_token"]
         _wait(client, {SERVES}, timeout_s=30.0)
-        _make_engine(client, mount)
-        _make_approle(client, files, mount, prefix)
-        token = _make_reader(client, mount, prefix)
+        _make_kv(client)
+        _make_approle(client, files, prefix)
+        token = _make_reader(client, prefix)
+        if engine:
+            write_private(files.engine_token, secrets_engine.mount(client).encode())
         client.auth.token.revoke_self()  # the root token: from here on nobody has one
         write_private(files.reader_token, token.encode())
+
+
+def configure_engine(directory: Path, url: str, ca: Path, role: secrets_engine.RoleOfSite) -> None:
+    """Tell the secrets engine its KME, and a shell where the server is.
+
+    Raises SinkUnavailable, SinkRejected; ConfigError for a folder of before there was an engine.
+    """
+    files = OpenBaoFiles(directory)
+    client = connect(url, ca, timeout_s=CALL_TIMEOUT_S)
+    try:
+        client.token = files.engine_token.read_text(encoding="ascii")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{files.engine_token} is missing: its server was set up by an earlier version, without"
+            " the secrets engine; start with a new --state"
+        ) from error
+    with our_errors(f"OpenBao at {url}: renewing {files.engine_token}"):
+        client.auth.token.renew_self()
+    secrets_engine.configure(client, role)
+    lines = {
+        "BAO_ADDR": shlex.quote(url),
+        "BAO_CACERT": shlex.quote(str(ca)),
+        "BAO_TOKEN": f'"$(cat {shlex.quote(str(files.reader_token))})"',
+    }
+    text = "".join(f"export {name}={value}\n" for name, value in lines.items())
+    write_private(files.shell, text.encode())
 
 
 def _wait(client: hvac.Client, wanted: set[int], timeout_s: float) -> None:
@@ -195,13 +247,13 @@ def _wait(client: hvac.Client, wanted: set[int], timeout_s: float) -> None:
         time.sleep(POLL_S)
 
 
-def _make_engine(client: hvac.Client, mount: str) -> None:
+def _make_kv(client: hvac.Client) -> None:
     """A new KV version 2 engine answers 400 until it has made its tables."""
-    client.sys.enable_secrets_engine("kv", path=mount, options={"version": "2"})
+    client.sys.enable_secrets_engine("kv", path=KV_MOUNT, options={"version": "2"})
     deadline = time.monotonic() + ENGINE_S
     while True:
         try:
-            client.secrets.kv.v2.configure(max_versions=MAX_VERSIONS, mount_point=mount)
+            client.secrets.kv.v2.configure(max_versions=MAX_VERSIONS, mount_point=KV_MOUNT)
             return
         except vault.InvalidRequest:
             if time.monotonic() > deadline:
@@ -209,15 +261,15 @@ def _make_engine(client: hvac.Client, mount: str) -> None:
         time.sleep(POLL_S)
 
 
-def _make_approle(client: hvac.Client, files: OpenBaoFiles, mount: str, prefix: str) -> None:
+def _make_approle(client: hvac.Client, files: OpenBaoFiles, prefix: str) -> None:
     """The KME's login: it may write its keys and say which generation is agreed, no more."""
     client.sys.create_or_update_policy(
         ROLE,
         {
             "path": {
-                f"{mount}/data/{prefix}/*": {"capabilities": ["create", "update", "read"]},
-                f"{mount}/metadata/{prefix}/*": {"capabilities": ["read", "update"]},
-                f"{mount}/config": {"capabilities": ["read"]},  # how many versions it keeps
+                f"{KV_MOUNT}/data/{prefix}/*": {"capabilities": ["create", "update", "read"]},
+                f"{KV_MOUNT}/metadata/{prefix}/*": {"capabilities": ["read", "update"]},
+                f"{KV_MOUNT}/config": {"capabilities": ["read"]},  # how many versions it keeps
             }
         },
     )
@@ -229,16 +281,16 @@ def _make_approle(client: hvac.Client, files: OpenBaoFiles, mount: str, prefix: 
     write_private(files.secret_id, secret_id.encode())
 
 
-def _make_reader(client: hvac.Client, mount: str, prefix: str) -> str:
+def _make_reader(client: hvac.Client, prefix: str) -> str:
     """A token that outlives its maker and lives as long as it is renewed within its period."""
     client.sys.create_or_update_policy(
         READER,
         {
             "path": {
                 "sys/mounts": {"capabilities": ["read"]},
-                f"{mount}/data/{prefix}/*": {"capabilities": ["read"]},
-                f"{mount}/metadata/{prefix}/*": {"capabilities": ["read", "list"]},
-                "qkd/*": {"capabilities": ["read", "list"]},
+                f"{KV_MOUNT}/data/{prefix}/*": {"capabilities": ["read"]},
+                f"{KV_MOUNT}/metadata/{prefix}/*": {"capabilities": ["read", "list"]},
+                f"{MOUNT}/*": {"capabilities": ["read", "list"]},
                 "auth/token/renew-self": {"capabilities": ["update"]},
             }
         },

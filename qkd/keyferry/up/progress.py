@@ -1,16 +1,22 @@
 """What one sees while ``keyferry up`` runs."""
 
+import shlex
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
+from keyferry.plugin.declaring import MOUNT
 from keyferry.up.layout import KMES
 from keyferry.up.observe import SiteView, observe
+from keyferry.up.openbao import OpenBaoFiles
 from keyferry.up.run import RunningSites
+from keyferry.up.site_files import POLICY
 from qkd_core.types.ids import Side
 
 REFRESH_S, LINES_S = 0.5, 30.0
@@ -20,6 +26,7 @@ def show(sites: RunningSites, console: Console) -> None:
     """A live table until interrupted. Raises ConfigError when a part can never start."""
     seen: set[Side] = set()
     if not console.is_terminal:
+        console.print("\n".join(to_try(sites)), soft_wrap=True)
         print_lines(sites, console, seen)
     with Live(console=console, auto_refresh=False) as live:
         while True:
@@ -71,7 +78,27 @@ def picture(sites: RunningSites, views: dict[Side, SiteView | None], seen: set[S
         rate_line(sites, views[Side.A]),
         f"addresses and credentials  {sites.state.endpoints}",
         f"logs                       {sites.state.logs}",
+        *to_try(sites),
         "Ctrl-C ends everything",
+    )
+
+
+def to_try(sites: RunningSites) -> tuple[str, str]:
+    """Two commands: a fresh key from site A's OpenBao server, the same one from site B's."""
+    bao = shown(Path(sys.executable).with_name("bao"))
+    source_a, source_b = (
+        f"source {shown(OpenBaoFiles(sites.state.site(side).openbao).shell)}" for side in Side
+    )
+    return (
+        f"a key at site A            {source_a}; {bao} read {MOUNT}/keys/{POLICY}",
+        f"the same at site B         {source_b}; {bao} read {MOUNT}/keys/{POLICY}/KEY_ID",
+    )
+
+
+def shown(path: Path) -> str:
+    """As a shell takes it, and short when it is below the present folder."""
+    return shlex.quote(
+        str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
     )
 
 

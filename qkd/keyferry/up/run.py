@@ -26,7 +26,7 @@ from keyferry.up.layout import (
     socket_folder,
     write_endpoints,
 )
-from keyferry.up.site_files import KV_MOUNT, KV_PREFIX, write_site_files
+from keyferry.up.site_files import KV_PREFIX, engine_role, write_site_files
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import Side
 from qkd_sim_link.physics.decoy_bb84 import expected_model
@@ -92,7 +92,11 @@ def _start_openbao(state: StateDirectory, ports: Ports, supervisor: Supervisor) 
     for side in Side:
         site, port = state.site(side), ports.site(side)
         openbao.prepare(
-            site.openbao, site.openbao_tls, port=port.openbao, cluster_port=port.openbao_cluster
+            site.openbao,
+            site.openbao_tls,
+            port=port.openbao,
+            cluster_port=port.openbao_cluster,
+            engine=True,
         )
         name = f"openbao-{side}"
         supervisor.start(
@@ -123,7 +127,9 @@ def _set_up_openbao(state: StateDirectory, ports: Ports, report: Report) -> None
     def set_up(side: Side) -> None:
         url = f"https://{HOST}:{ports.site(side).openbao}"
         openbao.wait_ready(url, ca)
-        openbao.set_up(state.site(side).openbao, url, ca, prefix=KV_PREFIX, mount=KV_MOUNT)
+        folder = state.site(side).openbao
+        openbao.set_up(folder, url, ca, prefix=KV_PREFIX, engine=True)
+        openbao.configure_engine(folder, url, ca, engine_role(state, ports, side))
 
     with ThreadPoolExecutor(len(Side)) as pool:
         for done in [pool.submit(set_up, side) for side in Side]:

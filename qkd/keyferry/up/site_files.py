@@ -5,16 +5,19 @@ from typing import Any
 
 import tomli_w
 
+from keyferry.pki.authority import Credential
 from keyferry.private_files import write_private
 from keyferry.up.layout import HOST, KMES, SAES, Ports, StateDirectory
-from keyferry.up.openbao import OpenBaoFiles
+from keyferry.up.openbao import KV_MOUNT, OpenBaoFiles
+from keyferry.up.secrets_engine import RoleOfSite
 from qkd_core.types.blocks import LinkModel
-from qkd_core.types.ids import Provenance, Side
+from qkd_core.types.ids import Provenance, SaeId, Side
 from qkd_sim_link.scenario import Scenario
 
 LINK_ID = "fibre-ab"
 POLICY = "backup"
-KV_MOUNT, KV_PREFIX = "secret", "keyferry"
+KV_PREFIX = "keyferry"
+ENGINE_SAES = {Side.A: SaeId("sae-a"), Side.B: SaeId("sae-b")}
 KEY_SIZE = 256
 REFRESH_S = 10.0
 COMPARE_KMS_S = 60.0
@@ -78,6 +81,18 @@ def _site(state: StateDirectory, ports: Ports, sockets: Path, side: Side) -> dic
             "checkpoint_s": CHECKPOINT_S,
         },
     }
+
+
+def engine_role(state: StateDirectory, ports: Ports, side: Side) -> RoleOfSite:
+    """Whose keys a service reads from the site's own OpenBao server."""
+    own, peer = ENGINE_SAES[side], ENGINE_SAES[side.other]
+    return RoleOfSite(
+        name=POLICY,
+        peer_sae=peer,
+        sae=Credential.at(state.saes, own),
+        kme_url=f"https://{HOST}:{ports.site(side).kme}",
+        ca=state.pki / "ca.pem",
+    )
 
 
 def _pulses(scenario: Scenario, model: LinkModel) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The client for services against real servers."""
 
+import asyncio
 import socket
 import time
 
@@ -8,6 +9,9 @@ import pytest
 from keyferry.pki.authority import Authority
 from qkd_client.etsi014 import Etsi014Client
 from qkd_client.wire import Key, KmeError, KmeUnreachable, keys_from_json, status_from_json
+from qkd_kms_adapters.openbao_plugin.engine.kme import KmeSettings
+from qkd_kms_adapters.openbao_plugin.engine.stock import Stock
+from qkd_kms_adapters.openbao_plugin.kme_pool import KmePool
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +46,7 @@ def test_a_key_crosses_from_master_to_slave(pair, client):
 
     assert copies == keys
     assert [len(key.secret) for key in keys] == [64, 64]
+    assert [key.provenance for key in keys + copies] == ["simulated"] * 4
 
 
 def test_status_is_read_whole(pair, client):
@@ -93,7 +98,51 @@ def test_a_kme_of_another_authority_is_not_trusted(pair, client, tmp_path):
         client(pair[0], "sae-a1", ca=other).get_key("sae-b1")
 
 
-@pytest.mark.parametrize("url", ["http://x", "https://", "https://x/api", "x:1"])
+def test_keys_that_a_plugin_prefetches_are_read_one_by_one_at_the_other_site(pair, certificates):
+    a, b = pair
+
+    def pool(site, sae):
+        credential = certificates.sae(sae)
+        return KmePool(
+            KmeSettings(
+                url=f"https://127.0.0.1:{site.port}",
+                certificate=credential.cert.read_text(),
+                private_key=credential.key.read_text(),
+                ca=certificates.authority.certificate.read_text(),
+                timeout_s=20.0,
+            )
+        )
+
+    async def work():
+        master, slave = pool(a, "sae-a2"), pool(b, "sae-b2")
+        try:
+            stock = Stock(master, "sae-b2", n_bits=256, most=64, ttl_s=10.0)
+            keys = await asyncio.gather(*(stock.take() for _ in range(200)))
+            copies = await asyncio.gather(*(slave.key_by_id("sae-a2", key.key_id) for key in keys))
+        finally:
+            await master.close()
+            await slave.close()
+        assert copies == keys
+        assert len({key.key_id for key in keys}) == 200
+        assert stock.figures.prefetched == 4 * 64 - 200
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://x",
+        "https://",
+        "https://x/api",
+        "x:1",
+        "https://x:99999",
+        "https://a..b",
+        "https://[::1",
+        "https://a\0b",
+        "https://a\nb",
+    ],
+)
 def test_an_address_that_is_none_is_refused(url, certificates):
     credential = certificates.sae("sae-a1")
 
@@ -115,6 +164,7 @@ def test_a_key_does_not_show_its_bytes():
         {"keys": [{"key_ID": "x"}]},
         {"keys": [{"key_ID": "x", "key": "c2VjcmV0!"}]},
         {"keys": [{"key_ID": 1, "key": "AA=="}]},
+        {"keys": [{"key_ID": "x", "key": "c2VjcmV0é"}]},
     ],
 )
 def test_a_malformed_container_is_refused_without_its_bytes(fields):
@@ -122,6 +172,23 @@ def test_a_malformed_container_is_refused_without_its_bytes(fields):
         keys_from_json(fields)
 
     assert "c2VjcmV0" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("extension", "provenance"),
+    [
+        ({"keyferry_provenance": "device"}, "device"),
+        ({"keyferry_provenance": "device", "vendor_hint": [1]}, "device"),
+        ({"keyferry_provenance": ["device"]}, ""),
+        ({"vendor_hint": 1}, ""),
+        ("device", ""),
+        (None, ""),
+    ],
+)
+def test_only_our_extension_of_a_key_is_read(extension, provenance):
+    container = {"keys": [{"key_ID": "x", "key": "AA==", "key_extension": extension}]}
+
+    assert keys_from_json(container) == (Key("x", b"\0", provenance),)
 
 
 def test_a_malformed_status_names_the_item():

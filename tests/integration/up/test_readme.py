@@ -208,6 +208,69 @@ def test_what_the_external_secrets_operator_is_told_to_read_is_there(up, shown):
     assert int(found["generation"]) >= 1
 
 
+def reading(*words: str) -> str:
+    """The block of the section on the secrets engine that holds ``words``."""
+    text = section("Read keys from Vault")
+    [found] = [block for block in blocks("", text) if all(word in block for word in words)]
+    return found
+
+
+def test_a_key_is_read_from_one_openbao_and_its_copy_from_the_other(up):
+    at_a, _, at_b = reading("KEY_ID   #").partition("source .keyferry/b")
+    said = table(typed(at_a, up.state))
+    twin = table(typed(f"source .keyferry/b{at_b}", up.state, {"KEY_ID": said["key_id"]}))
+    assert twin == said
+    assert len(base64.b64decode(said["key"])) == 32
+    again = ran(f"source .keyferry/b{at_b}", up.state, {"KEY_ID": said["key_id"]})
+    assert again.returncode == 2 and "not found on KME" in again.stderr
+    shown = table(reading("$ ").partition("\n")[2])
+    assert shown.keys() == said.keys()
+    assert (shown["encoding"], shown["provenance"]) == (said["encoding"], said["provenance"])
+
+
+def table(text: str) -> dict[str, str]:
+    """What `bao read` prints, without its head."""
+    return dict(line.split(maxsplit=1) for line in text.strip().splitlines()[2:])
+
+
+@pytest.mark.parametrize("words", [("openssl", "cmp"), ("envelope.py", "cmp")])
+def test_what_is_encrypted_at_one_site_is_decrypted_at_the_other(up, tmp_path, words):
+    (tmp_path / "README.md").write_bytes(README.read_bytes())
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    typed(reading(*words), up.state, folder=tmp_path)
+    [sealed] = [
+        tmp_path / name for name in ("sealed", "README.sealed") if (tmp_path / name).exists()
+    ]
+    assert b"Keyferry" not in sealed.read_bytes()
+
+
+def test_the_example_refuses_a_file_that_was_altered(up, tmp_path):
+    (tmp_path / "README.md").write_bytes(README.read_bytes())
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    seal, unseal = reading("envelope.py").strip().splitlines()
+    typed(seal, up.state, folder=tmp_path)
+    sealed = bytearray((tmp_path / "README.sealed").read_bytes())
+    sealed[-1] ^= 1
+    (tmp_path / "README.sealed").write_bytes(sealed)
+    assert "the file was altered" in ran(unseal, up.state, folder=tmp_path).stderr
+
+
+def test_the_two_commands_that_are_printed_can_be_typed(up):
+    shown = block_with("QBER")
+    at_a, at_b = (
+        line.partition(f"site {side}")[2].strip()
+        for side, line in (
+            ("A", next(line for line in shown.splitlines() if line.startswith("a key at site A"))),
+            (
+                "B",
+                next(line for line in shown.splitlines() if line.startswith("the same at site B")),
+            ),
+        )
+    )
+    key = table(typed(at_a, up.state))
+    assert table(typed(at_b.replace("KEY_ID", key["key_id"]), up.state)) == key
+
+
 def test_our_own_pair_conforms_to_every_clause(up):
     said = typed(block_with("keyferry conformance"), up.state)
     assert said.splitlines()[-1] == "56 pass, 0 fail, 0 differs, 0 not applicable"

@@ -136,9 +136,17 @@ def test_clause_6_3_key_container_has_keys_with_uuid_and_base64(kme):
     answer = kme.enc_keys(number=2)
 
     assert list(answer.json) == ["keys"]
-    assert all(set(key) == {"key_ID", "key"} for key in answer.json["keys"])
+    assert all(set(key) == {"key_ID", "key", "key_extension"} for key in answer.json["keys"])
     assert all(UUID(key_id).version == 4 for key_id in key_ids(answer))
     assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_clause_6_3_each_key_says_what_it_is_made_of(kme):
+    given = kme.enc_keys(number=2)
+
+    said = [key["key_extension"] for key in given.json["keys"]]
+
+    assert said == [{"keyferry_provenance": "simulated"}] * 2
 
 
 def test_clause_5_3_get_key_removes_the_keys_from_the_pool(kme):

@@ -1,0 +1,59 @@
+"""``keys``: a fresh key, or the one that the other side read under its ID.
+
+No answer is a lease: the server would keep the bytes for as long as the lease lives.
+"""
+
+import base64
+
+from qkd_client.wire import Key
+from qkd_kms_adapters.openbao_plugin.engine.asked import Asked
+from qkd_kms_adapters.openbao_plugin.engine.messages import Refused, Response
+from qkd_kms_adapters.openbao_plugin.engine.mount import Mount
+from qkd_kms_adapters.openbao_plugin.engine.refusals import BAD_GATEWAY, asking_kme
+from qkd_kms_adapters.openbao_plugin.engine.settings import Role
+
+UNKNOWN = "unknown"
+
+
+async def read_fresh_key(mount: Mount, asked: Asked) -> Response:
+    name = asked.parameters["role"]
+    wanted = f"a fresh key for role {name}"
+    line = await mount.line(name)
+    async with line.in_use(), asking_kme(wanted, line.timeout_s):
+        key = await line.stock.take()
+    n_bits = len(key.secret) * 8
+    if n_bits != line.role.bits:
+        raise Refused(
+            BAD_GATEWAY, f"{wanted}: the KME made {n_bits} bits where {line.role.bits} were asked"
+        )
+    return _answer(line.role, key, asked.wrap_ttl_s)
+
+
+async def read_key_by_id(mount: Mount, asked: Asked) -> Response:
+    name, key_id = asked.parameters["role"], asked.parameters["key_id"]
+    wanted = f"key {key_id} for role {name}"
+    line = await mount.line(name)
+    async with line.in_use(), asking_kme(wanted, line.timeout_s):
+        key = await line.kme.key_by_id(line.role.peer_sae, key_id)
+    if key.key_id.lower() != key_id.lower():
+        raise Refused(BAD_GATEWAY, f"{wanted}: the KME gave another one")
+    return _answer(line.role, key, asked.wrap_ttl_s)
+
+
+def _answer(role: Role, key: Key, wrap_ttl_s: float | None) -> Response:
+    data = {
+        "key": key.secret.hex()
+        if role.encoding == "hex"
+        else base64.b64encode(key.secret).decode(),
+        "key_id": key.key_id,
+        "encoding": role.encoding,
+        "provenance": key.provenance or UNKNOWN,
+    }
+    return Response(data=data, wrap_ttl_s=_wrap_ttl(role, wrap_ttl_s))
+
+
+def _wrap_ttl(role: Role, wanted_s: float | None) -> float | None:
+    """What the client wants is the server's to do; a role may only make it stricter."""
+    if not role.wrap_required:
+        return None
+    return min(wanted_s, role.wrap_ttl) if wanted_s else role.wrap_ttl

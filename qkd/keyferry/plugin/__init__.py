@@ -1,0 +1,1 @@
+"""Putting the secrets engine plugin where an OpenBao or Vault server starts it."""
