@@ -9,14 +9,14 @@ from typing import Any
 from keyferry.audit.auditor import read_auditor_private
 from keyferry.audit.verify import verify
 from keyferry.config.site import STORE_FILE
-from keyferry.up.delivered import agreed
+from keyferry.up.delivered import agreed, pulled
 from keyferry.up.layout import HOST, StateDirectory
 from keyferry.up.observe import SiteView, observe
 from keyferry.up.run import RunningSites
 from keyferry.up.site_files import POLICY
 from qkd_client.etsi014 import Etsi014Client
 from qkd_client.wire import KmeError
-from qkd_core.errors import QkdError
+from qkd_core.errors import QkdError, SinkRejected, SinkUnavailable
 from qkd_core.types.ids import Side
 
 BLOCKS_WANTED = 3
@@ -60,6 +60,7 @@ def check(sites: RunningSites) -> dict[str, Any]:
     )
     wall_s = time.monotonic() - sites.started
     etsi014 = _etsi014(watch)
+    pull = watch.until("a key from both secrets engines", lambda: _pull(sites))
     delivery = watch.until("a refresh into both OpenBao servers", lambda: _delivery(sites))
     audit = _audit(sites.state)
     secret_bits = view.secret_bits - before.secret_bits
@@ -72,6 +73,7 @@ def check(sites: RunningSites) -> dict[str, Any]:
         "secret_bits_per_wall_s": round(secret_bits / wall_s, 1),
         "time_scale": sites.scenario.time_scale,
         "etsi014": etsi014,
+        "pull": pull,
         "delivery": [delivery],
         "audit": audit,
     }
@@ -111,6 +113,16 @@ def _client(sites: RunningSites, sae: str, side: Side) -> Etsi014Client:
     )
 
 
+def _pull(sites: RunningSites) -> dict[str, Any] | None:
+    """A service at site A reads a fresh key from its OpenBao, one at site B the same by its ID."""
+    try:
+        key = pulled(sites.state, sites.ports, Side.A)
+        twin = pulled(sites.state, sites.ports, Side.B, key["key_id"])
+    except (SinkUnavailable, SinkRejected):
+        return None
+    return {"key_id": key["key_id"], "equal": compare_digest(key["key"], twin["key"])}
+
+
 def _delivery(sites: RunningSites) -> dict[str, Any] | None:
     """The newest generation in both servers, once this start has brought one to both."""
     a, b = (agreed(sites.state, sites.ports, side) for side in Side)
@@ -143,6 +155,7 @@ def _require_all(result: dict[str, Any]) -> None:
         name
         for name, good in (
             ("the ETSI 014 keys differ", result["etsi014"]["equal"]),
+            ("the keys of the secrets engines differ", result["pull"]["equal"]),
             ("the keys in the OpenBao servers differ", result["delivery"][0]["equal"]),
             (f"audit of site A: {result['audit']['a']}", result["audit"]["a"] == "ok"),
             (f"audit of site B: {result['audit']['b']}", result["audit"]["b"] == "ok"),

@@ -29,6 +29,7 @@ def test_one_command_shows_the_whole_line(tmp_path):
     assert result["secret_bits_per_link_s"] > 0
     assert result["secret_bits_per_wall_s"] > 0
     assert result["etsi014"]["equal"] is True
+    assert result["pull"]["equal"] is True
     [delivery] = result["delivery"]
     assert delivery["equal"] is True
     assert delivery["generation_a"] == delivery["generation_b"] >= 1

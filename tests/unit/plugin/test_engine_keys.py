@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from qkd_client.wire import Key, KmeError, KmeTimedOut, KmeUnreachable
-from qkd_kms_adapters.openbao_plugin.engine.messages import Operation, Refused
+from qkd_kms_adapters.openbao_plugin.engine.messages import Operation, ReadOnlyStorage, Refused
 
 sys.path.insert(0, str(Path(__file__).parent))
 from engine_world import URN, Kmes, MemoryStorage, World, config_of, credential
@@ -133,6 +133,21 @@ def test_a_role_may_force_wrapping_and_a_client_may_only_shorten_it(required, as
             Operation.READ, f"keys/backup/{fresh.data['key_id']}", wrap_ttl_s=asked_s
         )
         assert fresh.wrap_ttl_s == by_id.wrap_ttl_s == answered_s
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("path", ["keys/backup", f"keys/backup/{KEY_ID}"])
+def test_what_only_the_role_wants_wrapped_is_for_the_active_node_before_the_kme_is_asked(path):
+    async def run():
+        world = await a_world(wrap_required=True)
+        world.kmes.calls.clear()
+        world.storage.read_only = True
+        with pytest.raises(ReadOnlyStorage):
+            await world.ask(Operation.READ, path)
+        assert world.kmes.calls == []
+        if path == "keys/backup":  # the server has seen to what the client itself wants
+            assert (await world.ask(Operation.READ, path, wrap_ttl_s=60.0)).data["key"]
 
     asyncio.run(run())
 

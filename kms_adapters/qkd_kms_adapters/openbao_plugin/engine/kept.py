@@ -4,6 +4,7 @@ from qkd_kms_adapters.openbao_plugin.engine.settings import Config, Role, to_sto
 from qkd_kms_adapters.openbao_plugin.engine.storage import Storage
 
 CONFIG, ROLES = "config", "roles/"
+NOTHING = "nothing"  # where nothing is ever stored
 
 
 def role_key(name: str) -> str:
@@ -51,6 +52,10 @@ class Kept:
 
     async def delete(self, key: str) -> None:
         await self._storage.delete(key)
+
+    async def check_writable(self) -> None:
+        """Raises ReadOnlyStorage on a standby, which does not say otherwise that it is one."""
+        await self._storage.delete(NOTHING)
 
     def forget(self, key: str) -> None:
         self.changes += 1

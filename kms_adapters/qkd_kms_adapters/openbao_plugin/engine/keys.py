@@ -7,6 +7,7 @@ import base64
 
 from qkd_client.wire import Key
 from qkd_kms_adapters.openbao_plugin.engine.asked import Asked
+from qkd_kms_adapters.openbao_plugin.engine.lines import Line
 from qkd_kms_adapters.openbao_plugin.engine.messages import Refused, Response
 from qkd_kms_adapters.openbao_plugin.engine.mount import Mount
 from qkd_kms_adapters.openbao_plugin.engine.refusals import BAD_GATEWAY, asking_kme
@@ -18,7 +19,7 @@ UNKNOWN = "unknown"
 async def read_fresh_key(mount: Mount, asked: Asked) -> Response:
     name = asked.parameters["role"]
     wanted = f"a fresh key for role {name}"
-    line = await mount.line(name)
+    line = await _line(mount, name, asked.wrap_ttl_s)
     async with line.in_use(), asking_kme(wanted, line.timeout_s):
         key = await line.stock.take()
     n_bits = len(key.secret) * 8
@@ -32,12 +33,25 @@ async def read_fresh_key(mount: Mount, asked: Asked) -> Response:
 async def read_key_by_id(mount: Mount, asked: Asked) -> Response:
     name, key_id = asked.parameters["role"], asked.parameters["key_id"]
     wanted = f"key {key_id} for role {name}"
-    line = await mount.line(name)
+    line = await _line(mount, name, asked.wrap_ttl_s)
     async with line.in_use(), asking_kme(wanted, line.timeout_s):
         key = await line.kme.key_by_id(line.role.peer_sae, key_id)
     if key.key_id.lower() != key_id.lower():
         raise Refused(BAD_GATEWAY, f"{wanted}: the KME gave another one")
     return _answer(line.role, key, asked.wrap_ttl_s)
+
+
+async def _line(mount: Mount, name: str, wrap_ttl_s: float | None) -> Line:
+    """The way to read for a role, at a node that can give the answer as the role wants it.
+
+    To wrap is to write. The server itself passes on to its active node what a client wants
+    wrapped; what only the role wants wrapped would fail on a standby, with the key used up.
+    """
+    line = await mount.line(name)
+    if line.role.wrap_required and not wrap_ttl_s:
+        await mount.kept.check_writable()
+        line = await mount.line(name)  # the first may be retired by now
+    return line
 
 
 def _answer(role: Role, key: Key, wrap_ttl_s: float | None) -> Response:
