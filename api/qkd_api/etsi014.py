@@ -20,6 +20,7 @@ from qkd_api.arguments import (
     text,
 )
 from qkd_api.problems import UNKNOWN_MANDATORY
+from qkd_client.wire import PROVENANCE_EXTENSION
 from qkd_core.errors import BadKeyRequest, KeyNotFound
 from qkd_core.keys.issuing import Issuing
 from qkd_core.types.ids import KeyId, Provenance, SaeId
@@ -32,7 +33,6 @@ KEY_REQUEST = (
     "extension_mandatory",
     "extension_optional",
 )
-PROVENANCE_EXTENSION = "keyferry_provenance"
 
 
 def etsi014(

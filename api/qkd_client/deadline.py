@@ -39,12 +39,14 @@ class DeadlineConnection(HTTPSConnection):
     def __init__(
         self, host: str, port: int, context: ssl.SSLContext, *, deadline: Deadline
     ) -> None:
+        """``context``: of `qkd_client.tls`, whose sockets know of a time limit."""
+        if not issubclass(context.sslsocket_class, DeadlineSocket):
+            raise ValueError("a KME's client takes a TLS context of qkd_client.tls")
         super().__init__(host, port, context=context)
-        context.sslsocket_class = _DeadlineSocket
+        self.aborted = False
         self._tls = context
         self._deadline = deadline
         self._lock = threading.Lock()
-        self._aborted = False
         self._handle: socket.socket | None = None
 
     def connect(self) -> None:
@@ -56,20 +58,24 @@ class DeadlineConnection(HTTPSConnection):
         except BaseException:
             plain.close()
             raise
-        self.sock = cast(_DeadlineSocket, secured)
+        self.sock = cast(DeadlineSocket, secured)
         self.sock.deadline = self._deadline
 
-    def close(self) -> None:
-        super().close()
+    def release(self) -> None:
+        """Drop what `abort` holds, which keeps a closed connection open. To be called after a call.
+
+        Not a part of `close`, which http.client calls as soon as an answer begins that is the
+        connection's last.
+        """
         with self._lock:
-            if self._handle is not None:
+            if self._handle is not None and self.sock is None:
                 self._handle.close()
                 self._handle = None
 
     def abort(self) -> None:
         """End what another thread waits for here, with an OSError there. No call works after it."""
         with self._lock:
-            self._aborted = True
+            self.aborted = True
             if self._handle is not None:
                 with suppress(OSError):  # it is not connected yet, or not any more
                     self._handle.shutdown(socket.SHUT_RDWR)
@@ -104,21 +110,25 @@ class DeadlineConnection(HTTPSConnection):
             self._handle = plain.dup()
 
     def _go_on(self) -> None:
-        if self._aborted:
+        if self.aborted:
             raise ConnectionAbortedError("given up")
 
 
-class _DeadlineSocket(ssl.SSLSocket):
-    """Each step gets what is left of the call."""
+class DeadlineSocket(ssl.SSLSocket):
+    """Each step gets what is left of the call, if it has a deadline."""
 
-    deadline: Deadline
+    deadline: Deadline | None = None
 
     def send(self, data: "ReadableBuffer", flags: int = 0) -> int:
-        self.settimeout(self.deadline.left_s())
+        self._hurry()
         return super().send(data, flags)
 
     def recv_into(
         self, buffer: "WriteableBuffer", nbytes: int | None = None, flags: int = 0
     ) -> int:
-        self.settimeout(self.deadline.left_s())
+        self._hurry()
         return super().recv_into(buffer, nbytes, flags)
+
+    def _hurry(self) -> None:
+        if self.deadline is not None:
+            self.settimeout(self.deadline.left_s())

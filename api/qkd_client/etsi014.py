@@ -1,6 +1,7 @@
 """A client of the ETSI GS QKD 014 key delivery API, for services. Standard library only."""
 
 import json
+import math
 import selectors
 import ssl
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ LARGEST_ANSWER_BYTES = 16 << 20
 TIMEOUT_S = 10.0
 HTTPS_PORT = 443
 OK = 200
+LONGEST_NUMBER = 9  # digits of a Retry-After
 
 
 class Etsi014Client:
@@ -34,7 +36,12 @@ class Etsi014Client:
     ``url`` is ``https://HOST[:PORT]``. Every call raises KmeError: with the KME's status and
     message, or KmeUnreachable; under it KmeTimedOut after ``timeout_s``, which is for the whole
     call. A key that was asked for and did not arrive may be gone: the caller asks for a new one.
+
+    ``sent``: whether the call under way, or the last, has got as far as its request. While it has
+    not, `abort` makes sure that it will not.
     """
+
+    sent: bool
 
     def __init__(
         self, url: str, cert: Path, key: Path, ca: Path, *, timeout_s: float = TIMEOUT_S
@@ -66,6 +73,7 @@ class Etsi014Client:
 
     def close(self) -> None:
         self._connection.close()
+        self._connection.release()
 
     def abort(self) -> None:
         """Called from another thread: the call under way there is KmeUnreachable, as all later."""
@@ -73,6 +81,7 @@ class Etsi014Client:
 
     def _open(self, url: str, context: ssl.SSLContext, timeout_s: float) -> None:
         host, port = _host_and_port(url)
+        self.sent = False
         self._deadline = Deadline(timeout_s)
         self._connection = DeadlineConnection(host, port, context, deadline=self._deadline)
 
@@ -109,20 +118,30 @@ class Etsi014Client:
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
+        self.sent = False
         self._deadline.start()
         try:
             self._drop_if_closed()
+            if self._connection.sock is None:
+                self._connection.connect()
+            self.sent = True
             self._connection.request(method, path, body, headers)
-            return _fields(self._connection.getresponse())
+            with self._connection.getresponse() as answer:
+                return _fields(answer)
         except TimeoutError:
             self.close()
-            raise KmeTimedOut(self._deadline.timeout_s) from None
-        except (OSError, HTTPException) as error:
+            raise KmeTimedOut(self._deadline.timeout_s, in_doubt=self.sent) from None
+        except (OSError, HTTPException, KmeUnreachable) as error:
             self.close()
-            raise KmeUnreachable(f"the KME did not answer: {error}") from error
-        except KmeUnreachable:
-            self.close()
-            raise
+            if self._connection.aborted:  # whatever that looks like here
+                why = "the call to the KME was given up"
+            elif isinstance(error, KmeUnreachable):
+                raise
+            else:
+                why = f"the KME did not answer: {error}"
+            raise KmeUnreachable(why, in_doubt=self.sent) from error
+        finally:
+            self._connection.release()
 
     def _drop_if_closed(self) -> None:
         """A kept connection that has something to say before we ask was closed by the KME.
@@ -158,7 +177,7 @@ def _fields(answer: HTTPResponse) -> dict[str, Any]:
     if answer.read(1):
         raise KmeUnreachable(f"the KME's answer is above {LARGEST_ANSWER_BYTES} bytes")
     try:
-        fields = json.loads(body)
+        fields = json.loads(body, parse_float=_number, parse_constant=_number)
     except (ValueError, RecursionError):
         fields = None
     if answer.status != OK:
@@ -171,4 +190,13 @@ def _fields(answer: HTTPResponse) -> dict[str, Any]:
 
 def _retry_after(answer: HTTPResponse) -> int | None:
     text = answer.getheader("Retry-After", "")
-    return int(text) if text.isascii() and text.isdigit() else None
+    sensible = text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER
+    return int(text) if sensible else None
+
+
+def _number(text: str) -> float:
+    """JSON has no NaN and no Infinity, and what we pass on would not be JSON with them."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number

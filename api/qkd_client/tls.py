@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from qkd_client.deadline import DeadlineSocket
+
 
 def context_from_files(cert: Path, key: Path, ca: Path) -> ssl.SSLContext:
     """Raises OSError (ssl.SSLError is one) for files that cannot be used."""
@@ -49,6 +51,7 @@ def load_pem_authorities(context: ssl.SSLContext, ca_pem: str) -> None:
 def _context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies the chain and the host name
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # ETSI GS QKD 014, clause 4
+    context.sslsocket_class = DeadlineSocket
     return context
 
 

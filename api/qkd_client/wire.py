@@ -12,8 +12,11 @@ PROVENANCE_EXTENSION = "keyferry_provenance"  # in a key's key_extension
 class KmeError(Exception):
     """The KME did not give what was asked: its status (None without an answer) and message.
 
-    ``retry_after_s`` is the KME's advice, if it gave one.
+    ``retry_after_s`` is the KME's advice, if it gave one. ``in_doubt``: the KME may have done what
+    was asked all the same; keys that it gave out are lost then.
     """
+
+    in_doubt = False
 
     def __init__(self, status: int | None, message: str, retry_after_s: int | None = None) -> None:
         super().__init__(f"{status}: {message}" if status is not None else message)
@@ -23,15 +26,16 @@ class KmeError(Exception):
 class KmeUnreachable(KmeError):
     """No answer, or none that can be understood; trying again later may help."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, in_doubt: bool = True) -> None:
         super().__init__(None, message)
+        self.in_doubt = in_doubt
 
 
 class KmeTimedOut(KmeUnreachable):
     """No whole answer within the time of the call."""
 
-    def __init__(self, timeout_s: float) -> None:
-        super().__init__(f"the KME did not answer within {timeout_s:g} s")
+    def __init__(self, timeout_s: float, *, in_doubt: bool = True) -> None:
+        super().__init__(f"the KME did not answer within {timeout_s:g} s", in_doubt=in_doubt)
 
 
 @dataclass(frozen=True, slots=True)

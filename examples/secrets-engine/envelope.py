@@ -14,45 +14,53 @@ A key can be read once at each site: a file that was opened cannot be opened aga
 import argparse
 import base64
 import os
+import re
 import sys
 
 import hvac
+import requests
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-NONCE_BYTES = 12
-MAGIC = b"qkd-envelope 1 "
+NONCE_BYTES, TAG_BYTES, KEY_BYTES = 12, 16, 32
+HEADER = re.compile(rb"qkd-envelope 1 ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\n")
 
 
 def seal(vault: hvac.Client, role: str, plain: bytes) -> bytes:
     """One key for one message, so that no nonce is used twice under a key."""
-    answer = read(vault, role)
-    header = MAGIC + answer["key_id"].encode() + b"\n"
+    key_id, key = read(vault, role)
+    header = f"qkd-envelope 1 {key_id}\n".encode()
     nonce = os.urandom(NONCE_BYTES)
-    return header + nonce + AESGCM(base64.b64decode(answer["key"])).encrypt(nonce, plain, header)
+    return header + nonce + AESGCM(key).encrypt(nonce, plain, header)
 
 
 def unseal(vault: hvac.Client, role: str, sealed: bytes) -> bytes:
-    header, newline, rest = sealed.partition(b"\n")
-    if not newline or not header.startswith(MAGIC):
-        raise SystemExit("this is no sealed file")
-    key_id = header.removeprefix(MAGIC).decode("ascii", "replace")
-    key = base64.b64decode(read(vault, f"{role}/{key_id}")["key"])
-    nonce, secret = rest[:NONCE_BYTES], rest[NONCE_BYTES:]
+    """Looks at the file before it uses up the key."""
+    found = HEADER.match(sealed)
+    if found is None or len(sealed) < found.end() + NONCE_BYTES + TAG_BYTES:
+        raise SystemExit("this is no sealed file, or not all of it")
+    _, key = read(vault, f"{role}/{found[1].decode()}")
+    nonce, rest = sealed[found.end() :][:NONCE_BYTES], sealed[found.end() + NONCE_BYTES :]
     try:
-        return AESGCM(key).decrypt(nonce, secret, header + newline)
+        return AESGCM(key).decrypt(nonce, rest, found[0])
     except InvalidTag:
         raise SystemExit("the file was altered, or sealed with another key") from None
 
 
-def read(vault: hvac.Client, path: str) -> dict[str, str]:
+def read(vault: hvac.Client, path: str) -> tuple[str, bytes]:
+    """The ID and the bytes of a key."""
     try:
         answer = vault.read(path)
-    except hvac.exceptions.VaultError as error:
+    except (hvac.exceptions.VaultError, requests.RequestException) as error:
         raise SystemExit(f"{path}: {error}") from error
-    if answer is None:
-        raise SystemExit(f"{path}: there is no such path")
-    return answer["data"]
+    data = answer and answer["data"]
+    if not data or "key" not in data:
+        raise SystemExit(f"{path}: no key there; a role with wrap_required is not for this example")
+    text = data["key"]
+    key = bytes.fromhex(text) if data["encoding"] == "hex" else base64.b64decode(text)
+    if len(key) != KEY_BYTES:
+        raise SystemExit(f"{path}: a key of {8 * len(key)} bits, AES-256 needs {8 * KEY_BYTES}")
+    return data["key_id"], key
 
 
 def named(what: str) -> str:

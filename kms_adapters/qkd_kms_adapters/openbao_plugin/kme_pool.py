@@ -82,21 +82,33 @@ class KmePool:
 
     async def _ask(self, call: Callable[[Etsi014Client], Answer], *, n_keys: int) -> Answer:
         """``n_keys``: how many are lost if it is broken off too late."""
-        timeout_s = self._settings.timeout_s
+        timeout_s, client = self._settings.timeout_s, None
         try:
             async with asyncio.timeout(timeout_s):
                 await self._turns.acquire()
-                return await self._in_a_thread(call, n_keys)
+                client = self._taken()
+                return await self._in_a_thread(client, call, n_keys)
         except TimeoutError:
-            raise KmeTimedOut(timeout_s) from None
+            in_doubt = client is not None and client.sent
+            raise KmeTimedOut(timeout_s, in_doubt=in_doubt) from None
 
-    async def _in_a_thread(self, call: Callable[[Etsi014Client], Answer], n_keys: int) -> Answer:
-        """Use a turn, which is given back when the thread is free again, however this ends."""
+    def _taken(self) -> Etsi014Client:
         if self._closed:
             self._turns.release()
-            raise KmeUnreachable("the connections to the KME are closed")
-        client = self._idle.pop()[1] if self._idle else self._client()
-        work = asyncio.get_running_loop().run_in_executor(self._threads, call, client)
+            raise KmeUnreachable("the connections to the KME are closed", in_doubt=False)
+        return self._idle.pop()[1] if self._idle else self._client()
+
+    async def _in_a_thread(
+        self, client: Etsi014Client, call: Callable[[Etsi014Client], Answer], n_keys: int
+    ) -> Answer:
+        """Use a turn, which is given back when the thread is free again, however this ends."""
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self._threads, call, client)
+        except RuntimeError as error:  # the call waits in line all the same, for another's thread
+            client.abort()
+            client.close()
+            self._turns.release()
+            raise KmeUnreachable(f"the KME was not asked: {error}", in_doubt=False) from error
         self._busy[client] = work
         work.add_done_callback(partial(self._over, client))
         try:
@@ -105,7 +117,7 @@ class KmePool:
             if not work.done():  # else the client is another caller's by now
                 self._broken_off.add(client)
                 client.abort()
-            if n_keys:
+            if n_keys and client.sent:
                 log.warning("a call to the KME was broken off; up to %d keys are lost", n_keys)
             raise
 

@@ -179,6 +179,7 @@ def _lines(
     yield f"to register and mount it:\n  {register}\n  {enable}"
     yield "or, in place of the first, in the server's configuration file:"
     yield from (f"  {line}" for line in declaring.as_hcl(entry, placed.file.parent).splitlines())
+    yield "  # the file must be at each node before it starts; an upgrade has both versions' blocks"
     yield "to have a mount of an earlier version run this one:"
     yield from (f"  {command}" for command in declaring.upgrade_commands(entry, [declaring.MOUNT]))
 

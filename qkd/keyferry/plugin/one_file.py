@@ -8,9 +8,9 @@ were cut short or mixed up; whoever may write there is the user who installs plu
 import hashlib
 import os
 import platform
+import re
 import ssl
 import stat
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,9 +21,9 @@ from pathlib import Path
 import qkd_client
 import qkd_kms_adapters
 from keyferry.plugin import freezing
+from keyferry.plugin.trial import why_not_started
 from keyferry.private_files import private_folder, write_private, written_at
 from qkd_core.errors import ConfigError
-from qkd_kms_adapters.openbao_plugin.process.greeting import NotAPlugin, offer
 
 PLUGIN = Path(qkd_kms_adapters.__file__).parent / "openbao_plugin"
 CLIENT = Path(qkd_client.__file__).parent
@@ -33,7 +33,8 @@ LIBRARIES = (
 )
 """What goes into the file, and what makes it; a test compares."""
 
-START_S = 60.0
+KEPT = re.compile(r"[0-9a-f]{32}\.[0-9a-f]{64}")
+MOST_KEPT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,9 @@ def build(tell: Callable[[str], None] = lambda _: None, folder: Path | None = No
         if kept.name == f"{digest}.{built.sha256}":
             return built
         tell(f"{kept} does not match its name, building anew")
+        kept.unlink(missing_ok=True)
     content = _built(folder, tell)
-    for earlier in folder.glob("*.*"):
-        earlier.unlink(missing_ok=True)
+    _make_room(folder)
     file = folder / f"{digest}.{hashlib.sha256(content).hexdigest()}"
     write_private(file, content, mode=0o700)
     return Built(file, content)
@@ -119,24 +120,17 @@ def _built(folder: Path, tell: Callable[[str], None]) -> bytes:
         return program.read_bytes()
 
 
+def _make_room(folder: Path) -> None:
+    """Keep the newest, as other versions may be in use beside this one."""
+    kept = [file for file in folder.iterdir() if KEPT.fullmatch(file.name)]
+    kept.sort(key=lambda file: file.stat().st_mtime, reverse=True)
+    for old in kept[MOST_KEPT - 1 :]:
+        old.unlink(missing_ok=True)
+
+
 def _check_starts(program: Path) -> None:
-    """Without a server it says what it is, once all that it imports was found."""
-    said = subprocess.run(  # noqa: S603 (built just now)
-        [program],
-        env={"TMPDIR": str(program.parent), "LANG": "C.UTF-8"},
-        capture_output=True,
-        text=True,
-        timeout=START_S,
-        check=False,
-    ).stderr
-    try:
-        offer({})
-    except NotAPlugin as error:
-        if str(error) not in said:
-            last = "; ".join(said.strip().splitlines()[-3:])
-            raise freezing.BuildFailed(
-                f"the program was built, and does not start: {last}"
-            ) from None
+    if words := why_not_started([str(program)], program.parent):
+        raise freezing.BuildFailed(f"the program was built, and does not start: {words}")
 
 
 def _own(folder: Path) -> None:

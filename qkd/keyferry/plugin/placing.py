@@ -74,7 +74,7 @@ def place(content: bytes, folder: Path, called: str, *, replace: bool) -> Placed
     Raises ConfigError.
     """
     check_folder(folder)
-    file = folder.absolute() / called
+    file = folder.resolve() / called  # a server refuses what it reaches through a link
     sha256 = hashlib.sha256(content).hexdigest()
     if _is_there(file, content, replace):
         return Placed(file, sha256, len(content), already=True)

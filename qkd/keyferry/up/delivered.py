@@ -6,6 +6,7 @@ from keyferry.plugin.declaring import MOUNT
 from keyferry.up.layout import HOST, Ports, StateDirectory
 from keyferry.up.openbao import KV_MOUNT, OpenBaoFiles
 from keyferry.up.site_files import KV_PREFIX, POLICY
+from qkd_core.errors import SinkRejected
 from qkd_core.types.ids import Side
 from qkd_kms_adapters.vault_session import connect, our_errors
 
@@ -42,6 +43,8 @@ def pulled(state: StateDirectory, ports: Ports, side: Side, key_id: str = "") ->
     client = _reader(state, ports, side)
     with our_errors(f"OpenBao of site {side.value.upper()}: {path}"):
         answer = client.read(f"{path}/{key_id}" if key_id else path)
+    if answer is None:
+        raise SinkRejected(f"OpenBao of site {side.value.upper()}: there is no {path}")
     data: dict[str, str] = answer["data"]
     return data
 

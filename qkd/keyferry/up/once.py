@@ -16,7 +16,7 @@ from keyferry.up.run import RunningSites
 from keyferry.up.site_files import POLICY
 from qkd_client.etsi014 import Etsi014Client
 from qkd_client.wire import KmeError
-from qkd_core.errors import QkdError, SinkRejected, SinkUnavailable
+from qkd_core.errors import QkdError, SinkUnavailable
 from qkd_core.types.ids import Side
 
 BLOCKS_WANTED = 3
@@ -60,7 +60,7 @@ def check(sites: RunningSites) -> dict[str, Any]:
     )
     wall_s = time.monotonic() - sites.started
     etsi014 = _etsi014(watch)
-    pull = watch.until("a key from both secrets engines", lambda: _pull(sites))
+    pull = _pull(watch)
     delivery = watch.until("a refresh into both OpenBao servers", lambda: _delivery(sites))
     audit = _audit(sites.state)
     secret_bits = view.secret_bits - before.secret_bits
@@ -113,13 +113,30 @@ def _client(sites: RunningSites, sae: str, side: Side) -> Etsi014Client:
     )
 
 
-def _pull(sites: RunningSites) -> dict[str, Any] | None:
+def _pull(watch: Watch) -> dict[str, Any]:
     """A service at site A reads a fresh key from its OpenBao, one at site B the same by its ID."""
-    try:
-        key = pulled(sites.state, sites.ports, Side.A)
-        twin = pulled(sites.state, sites.ports, Side.B, key["key_id"])
-    except (SinkUnavailable, SinkRejected):
-        return None
+    sites = watch.sites
+
+    def read(side: Side, key_id: str = "") -> dict[str, str]:
+        """Raises SinkRejected, OnceFailed; what is not there yet is waited for."""
+        last = ""
+
+        def tried() -> dict[str, str] | None:
+            nonlocal last
+            try:
+                return pulled(sites.state, sites.ports, side, key_id)
+            except SinkUnavailable as error:
+                last = str(error)
+                return None
+
+        try:
+            found: dict[str, str] = watch.until("a key from the secrets engine", tried)
+        except OnceFailed as error:
+            raise OnceFailed(f"{error}; {last}") from None
+        return found
+
+    key = read(Side.A)
+    twin = read(Side.B, key["key_id"])
     return {"key_id": key["key_id"], "equal": compare_digest(key["key"], twin["key"])}
 
 

@@ -219,6 +219,7 @@ def configure_engine(directory: Path, url: str, ca: Path, role: secrets_engine.R
         ) from error
     with our_errors(f"OpenBao at {url}: renewing {files.engine_token}"):
         client.auth.token.renew_self()
+    secrets_engine.bring_up(client)
     secrets_engine.configure(client, role)
     lines = {
         "BAO_ADDR": shlex.quote(url),

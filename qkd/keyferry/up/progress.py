@@ -25,8 +25,8 @@ REFRESH_S, LINES_S = 0.5, 30.0
 def show(sites: RunningSites, console: Console) -> None:
     """A live table until interrupted. Raises ConfigError when a part can never start."""
     seen: set[Side] = set()
+    console.print(to_try(sites), soft_wrap=True, markup=False, highlight=False)
     if not console.is_terminal:
-        console.print("\n".join(to_try(sites)), soft_wrap=True)
         print_lines(sites, console, seen)
     with Live(console=console, auto_refresh=False) as live:
         while True:
@@ -78,20 +78,25 @@ def picture(sites: RunningSites, views: dict[Side, SiteView | None], seen: set[S
         rate_line(sites, views[Side.A]),
         f"addresses and credentials  {sites.state.endpoints}",
         f"logs                       {sites.state.logs}",
-        *to_try(sites),
         "Ctrl-C ends everything",
     )
 
 
-def to_try(sites: RunningSites) -> tuple[str, str]:
-    """Two commands: a fresh key from site A's OpenBao server, the same one from site B's."""
+def to_try(sites: RunningSites) -> str:
+    """Two commands: a fresh key from site A's OpenBao server, the same one from site B's.
+
+    Above the table, and each a line of its own however long it is: to be copied.
+    """
     bao = shown(Path(sys.executable).with_name("bao"))
     source_a, source_b = (
         f"source {shown(OpenBaoFiles(sites.state.site(side).openbao).shell)}" for side in Side
     )
-    return (
-        f"a key at site A            {source_a}; {bao} read {MOUNT}/keys/{POLICY}",
-        f"the same at site B         {source_b}; {bao} read {MOUNT}/keys/{POLICY}/KEY_ID",
+    return "\n".join(
+        (
+            "to try: a fresh key at site A, and the same at site B by its key_id:",
+            f"{source_a}; {bao} read {MOUNT}/keys/{POLICY}",
+            f"{source_b}; {bao} read {MOUNT}/keys/{POLICY}/KEY_ID",
+        )
     )
 
 

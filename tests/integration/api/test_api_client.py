@@ -117,6 +117,8 @@ def test_keys_that_a_plugin_prefetches_are_read_one_by_one_at_the_other_site(pai
         master, slave = pool(a, "sae-a2"), pool(b, "sae-b2")
         try:
             stock = Stock(master, "sae-b2", n_bits=256, most=64, ttl_s=10.0)
+            await asyncio.gather(*(stock.take() for _ in range(4)))
+            await asyncio.sleep(0.5)  # the KME has said how many keys it gives at once
             keys = await asyncio.gather(*(stock.take() for _ in range(200)))
             copies = await asyncio.gather(*(slave.key_by_id("sae-a2", key.key_id) for key in keys))
         finally:

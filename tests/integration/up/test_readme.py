@@ -1,6 +1,7 @@
 """What the README tells a newcomer to type, typed; and what it shows, compared with what comes."""
 
 import base64
+import io
 import json
 import math
 import re
@@ -9,9 +10,11 @@ import sys
 import time
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from rich.console import Console
 
 from keyferry.operator.socket import ask
 from qkd_kms_adapters.registry import KINDS
@@ -216,7 +219,7 @@ def reading(*words: str) -> str:
 
 
 def test_a_key_is_read_from_one_openbao_and_its_copy_from_the_other(up):
-    at_a, _, at_b = reading("KEY_ID   #").partition("source .keyferry/b")
+    at_a, _, at_b = reading("KEY_ID:?}   #").partition("source .keyferry/b")
     said = table(typed(at_a, up.state))
     twin = table(typed(f"source .keyferry/b{at_b}", up.state, {"KEY_ID": said["key_id"]}))
     assert twin == said
@@ -244,29 +247,40 @@ def test_what_is_encrypted_at_one_site_is_decrypted_at_the_other(up, tmp_path, w
     assert b"Keyferry" not in sealed.read_bytes()
 
 
-def test_the_example_refuses_a_file_that_was_altered(up, tmp_path):
+def test_the_example_refuses_what_is_no_sealed_file_and_what_was_altered(up, tmp_path):
     (tmp_path / "README.md").write_bytes(README.read_bytes())
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     seal, unseal = reading("envelope.py").strip().splitlines()
     typed(seal, up.state, folder=tmp_path)
-    sealed = bytearray((tmp_path / "README.sealed").read_bytes())
+    file = tmp_path / "README.sealed"
+    sealed = bytearray(file.read_bytes())
+    for cut in (
+        sealed[:40],
+        sealed[:70],
+        sealed.replace(b"qkd-envelope 1 ", b"qkd-envelope 1 ../"),
+    ):
+        file.write_bytes(cut)
+        refused = ran(unseal, up.state, folder=tmp_path).stderr
+        assert refused == "this is no sealed file, or not all of it\n" + refused.partition("\n")[2]
     sealed[-1] ^= 1
-    (tmp_path / "README.sealed").write_bytes(sealed)
+    file.write_bytes(sealed)
     assert "the file was altered" in ran(unseal, up.state, folder=tmp_path).stderr
+    assert "not found on KME" in ran(unseal, up.state, folder=tmp_path).stderr
 
 
-def test_the_two_commands_that_are_printed_can_be_typed(up):
+def test_the_commands_to_try_are_printed_as_shown_and_can_be_typed(up):
+    from keyferry.up.layout import StateDirectory
+    from keyferry.up.progress import to_try
+
+    printed = to_try(SimpleNamespace(state=StateDirectory(up.state)))
     shown = block_with("QBER")
-    at_a, at_b = (
-        line.partition(f"site {side}")[2].strip()
-        for side, line in (
-            ("A", next(line for line in shown.splitlines() if line.startswith("a key at site A"))),
-            (
-                "B",
-                next(line for line in shown.splitlines() if line.startswith("the same at site B")),
-            ),
-        )
+    assert shown.startswith(
+        printed.replace(f"{BIN}/", ".venv/bin/").replace(str(up.state), ".keyferry") + "\n"
     )
+    narrow = Console(width=40, file=io.StringIO())
+    narrow.print(printed, soft_wrap=True, markup=False, highlight=False)
+    assert narrow.file.getvalue() == printed + "\n"
+    _, at_a, at_b = printed.splitlines()
     key = table(typed(at_a, up.state))
     assert table(typed(at_b.replace("KEY_ID", key["key_id"]), up.state)) == key
 

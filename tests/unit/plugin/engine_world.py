@@ -84,7 +84,10 @@ def encrypted_key() -> str:
 
 
 class MemoryStorage:
-    """``calls`` counts what was asked; ``before`` runs before each call."""
+    """``calls`` counts what was asked; ``before`` runs before each call.
+
+    ``failure`` is raised by a put that has put, ``unreadable`` by every get.
+    """
 
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}
@@ -92,11 +95,14 @@ class MemoryStorage:
         self.calls = 0
         self.read_only = False
         self.failure: Exception | None = None
+        self.unreadable: Exception | None = None
         self.before: Callable[[str], Any] | None = None
 
     async def get(self, key: str) -> bytes | None:
         value = self.values.get(key)
         await self._called(key)
+        if self.unreadable is not None:
+            raise self.unreadable
         return value
 
     async def put(self, key: str, value: bytes, *, seal_wrap: bool = False) -> None:
@@ -139,7 +145,6 @@ class Kmes:
         self.failure: Exception | None = None
         self.gate: asyncio.Event | None = None
         self.provenance = "simulated"
-        self.n_bits: int | None = None
         self.calls: list[tuple[str, ...]] = []
 
     def connect(self, settings: KmeSettings) -> "FakeKme":
@@ -178,9 +183,9 @@ class FakeKme:
 
     async def fresh_keys(self, peer_sae: str, *, number: int, n_bits: int) -> tuple[Key, ...]:
         await self._call("fresh_keys", peer_sae, str(number))
-        size = (self.kmes.n_bits or n_bits) // 8
         made = tuple(
-            Key(str(uuid.uuid4()), os.urandom(size), self.kmes.provenance) for _ in range(number)
+            Key(str(uuid.uuid4()), os.urandom(n_bits // 8), self.kmes.provenance)
+            for _ in range(number)
         )
         for key in made:
             self.kmes.kept[key.key_id] = (self.sae, peer_sae, key)
@@ -234,6 +239,9 @@ class World:
         assert answer is not None
         assert answer.data is not None
         return dict(answer.data)
+
+    async def exists(self, path: str) -> bool | None:
+        return await self.engine.exists(Request(operation=Operation.CREATE, path=path))
 
     async def write(self, path: str, **data: Any) -> tuple[str, ...]:
         """The warnings."""

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from qkd_client.wire import KmeUnreachable
 from qkd_kms_adapters.openbao_plugin.engine.messages import Operation, Refused
+from qkd_kms_adapters.openbao_plugin.engine.stock import OFTEN
 
 sys.path.insert(0, str(Path(__file__).parent))
 from engine_world import World, config_of, credential
@@ -213,6 +215,35 @@ def test_reads_under_way_finish_with_what_they_had(change, own, prefetch):
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("change", CHANGES[:5], ids=lambda change: change.__name__)
+def test_a_batch_under_way_for_nobody_is_waited_for_and_counted(change):
+    """Else its keys would be gone with the connection, and in no figure."""
+
+    async def run():
+        world = await a_world(**credential("sae-x").fields)
+        line = await world.engine._mount.line("a")
+        for _ in range(OFTEN + 1):
+            await world.read("keys/a")
+            await settled()
+        gate = world.kmes.gate = asyncio.Event()
+        given, asked = len(world.kmes.given), len(world.kmes.calls)
+        while len(world.kmes.calls) == asked:
+            await world.read("keys/a")
+            await settled()
+        await change(world)
+        await settled()
+        assert not line.kme.closed
+        gate.set()
+        await settled()
+        figures = line.stock.figures
+        assert line.kme.closed
+        assert len(world.kmes.given) > given
+        assert figures.served + figures.expired == len(world.kmes.given)
+        assert (figures.prefetched, figures.lost) == (0, 0)
+
+    asyncio.run(run())
+
+
 def test_closing_gives_up_what_is_under_way():
     async def run():
         world = await a_world(prefetch=0)
@@ -262,6 +293,11 @@ def test_the_rest_of_a_batch_that_comes_after_a_change_is_burnt_and_counted():
         world = await a_world()
         mount = world.engine._mount
         line = await mount.line("a")
+        for _ in range(9):
+            await world.read("keys/a")
+            await settled()  # from the fourth on, the KME has said how many it gives at once
+        line.stock.burn()
+        ahead = mount.figures("a")["expired"]
         gate = world.kmes.gate = asyncio.Event()
         reads = [asyncio.create_task(world.read("keys/a")) for _ in range(50)]
         await settled()
@@ -274,8 +310,29 @@ def test_the_rest_of_a_batch_that_comes_after_a_change_is_burnt_and_counted():
         await settled()
         figures = mount.figures("a")
         assert line.stock.figures.prefetched == 0
-        assert (figures["served"], figures["prefetched"], figures["batch"]) == (2, 0, 0)
-        assert figures["expired"] == len(world.kmes.given) - 2 > 0
+        assert (figures["served"], figures["prefetched"], figures["batch"]) == (11, 0, 0)
+        assert figures["expired"] == len(world.kmes.given) - 11 > ahead
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("changes", [1, 9])
+def test_keys_of_an_answer_that_got_lost_are_counted_over_many_changes(changes):
+    async def run():
+        world = await a_world()
+        for _ in range(9):
+            await world.read("keys/a")
+            await settled()
+        (await world.engine._mount.line("a")).stock.burn()
+        world.kmes.failure = KmeUnreachable("the reply broke off", in_doubt=True)
+        with pytest.raises(Refused, match="broke off"):
+            await world.read("keys/a")
+        world.kmes.failure = None
+        asked = int(world.kmes.calls[-1][-1])
+        for number in range(changes):
+            await world.write("roles/a", bits=64 * (number + 1))
+            await world.read("keys/a")
+        assert (await world.read("status/a"))["prefetch_lost"] == asked > 1
 
     asyncio.run(run())
 

@@ -207,3 +207,11 @@ def test_every_field_says_what_it_takes_and_takes_its_default(field):
     assert field.allowed()
     if field.default is not None:
         assert field.read(field.default) == field.default
+
+
+def test_no_value_is_in_the_repr_of_what_a_client_sent():
+    sent = {"private_key": "hunter2", "url": "https://hunter2@kme", "hunter": 2}
+    given = read_fields(CONFIG_FIELDS, sent)
+    assert given.values["private_key"] == "hunter2"
+    assert "hunter2" not in repr(given)
+    assert "hunter" in repr(given)

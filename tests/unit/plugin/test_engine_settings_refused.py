@@ -2,13 +2,17 @@
 
 import asyncio
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from qkd_kms_adapters.openbao_plugin.engine.messages import (
-    Refused,
-)
+from qkd_kms_adapters.openbao_plugin.engine.certificates import identity_of
+from qkd_kms_adapters.openbao_plugin.engine.messages import Refused
 
 sys.path.insert(0, str(Path(__file__).parent))
 from engine_world import URN, World, config_of, credential, encrypted_key
@@ -73,10 +77,17 @@ def test_a_url_with_more_or_less_than_a_host_is_refused(url):
 
 
 @pytest.mark.parametrize(
-    "url", ["https://kme", "https://kme.example:8443", "https://[::1]:1", "https://127.0.0.1/"]
+    "url",
+    ["https://kme", "https://kme.example:8443", "https://[::1]:1", "https://127.0.0.1/"],
 )
-def test_a_url_of_a_host_is_taken(url):
-    asyncio.run(World().configure(url=url))
+@pytest.mark.parametrize("around", ["", "\n", " "])
+def test_a_url_of_a_host_is_taken_without_the_space_around_it(url, around):
+    async def run():
+        world = World()
+        await world.configure(url=around + url + around)
+        assert (await world.read("config"))["url"] == url
+
+    asyncio.run(run())
 
 
 def test_certificates_and_keys_that_cannot_be_used_are_refused():
@@ -123,3 +134,53 @@ PEERS = ["", " sae-b", "sae-b ", "a\nb", "x" * 257, ".", "..", "\ud800", 7, None
 @pytest.mark.parametrize("peer", PEERS)
 def test_a_peer_that_cannot_stand_in_a_url_is_refused(peer):
     assert refusal(World().write("roles/a", peer_sae=peer)).startswith("peer_sae")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://sae:hunter2@kme\n", "https://sae:hunter2@k\nme", 7, "x" * 2000]
+)
+def test_a_url_is_never_quoted_for_it_may_hold_a_password(url):
+    message = refusal(World().write("config", **{**config_of(), "url": url}))
+    assert message == "url must be https://HOST or https://HOST:PORT, without a path or a user"
+
+
+def certificate_with(*extensions):
+    """A certificate in PEM with these extensions, (OID, DER) each, whatever they are."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sae-a")])
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+    )
+    for oid, value in extensions:
+        extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(key, SHA256()).public_bytes(Encoding.DER)
+
+
+def in_pem(der):
+    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode()
+
+
+SAN = "2.5.29.17"
+ONE, OTHER = "1.2.3.4", "1.2.3.5"
+EXTENSIONS = {
+    "a name of a kind that nobody has": in_pem(certificate_with((SAN, b"\x30\x02\xa3\x00"))),
+    "names that are no names": in_pem(certificate_with((SAN, b"\xff"))),
+    "the same extension twice": in_pem(
+        certificate_with((ONE, b"x"), (OTHER, b"x")).replace(b"\x2a\x03\x05", b"\x2a\x03\x04")
+    ),
+}
+
+
+@pytest.mark.parametrize("certificate", EXTENSIONS.values(), ids=EXTENSIONS.keys())
+def test_extensions_that_cannot_be_read_are_refused(certificate):
+    with pytest.raises(Refused, match="certificate has extensions that cannot be read") as refused:
+        identity_of(certificate)
+    assert refused.value.status == 400

@@ -75,14 +75,27 @@ def test_it_is_built_once_and_kept_for_its_owner_only(freezer, kept):
     assert first.file.stat().st_mode & 0o777 == 0o700
 
 
-def test_it_is_built_anew_when_a_module_changed_and_the_earlier_goes(freezer, kept, sources):
+def test_it_is_built_anew_when_a_module_changed(freezer, kept, sources):
     first = build(kept)
     with (sources / "version.py").open("a") as file:
         file.write("# changed\n")
     second = build(kept)
     assert freezer.runs == 2
     assert second.content != first.content
-    assert os.listdir(kept) == [second.file.name]
+    assert set(os.listdir(kept)) == {first.file.name, second.file.name}
+
+
+def test_the_newest_are_kept_and_what_is_not_ours_stays(freezer, kept, sources):
+    build(kept)
+    (kept / "notes.txt").touch()
+    os.utime(build(kept).file, (1, 1))
+    for number in range(one_file.MOST_KEPT):
+        with (sources / "version.py").open("a") as file:
+            file.write(f"# {number}\n")
+        os.utime(build(kept).file, (10 + number, 10 + number))
+    there = {each.name: each.stat().st_mtime for each in kept.iterdir()}
+    assert there.pop("notes.txt")
+    assert sorted(there.values()) == [10 + number for number in range(one_file.MOST_KEPT)]
 
 
 def test_it_is_built_anew_when_a_library_changed(freezer, kept, monkeypatch):

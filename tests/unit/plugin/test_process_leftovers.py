@@ -18,8 +18,8 @@ from qkd_kms_adapters.openbao_plugin.process.leftovers import (
     hold_unpacked,
     own_folder,
     sweep,
-    unpacked_folder,
 )
+from qkd_kms_adapters.openbao_plugin.process.one_file import unpacked_folder
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qkd_client.wire import Key, KmeError, KmeUnreachable
+from qkd_client.wire import Key, KmeError, KmeTimedOut, KmeUnreachable
 from qkd_kms_adapters.openbao_plugin.engine.stock import OFTEN, Stock
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -23,6 +23,7 @@ class FakeKme:
     """``errors``: raised by the next calls, in turn; None for a call that succeeds."""
 
     delay_s: float = 0.01
+    status_s: float | None = None
     allows: int = 128
     stored: float = math.inf
     errors: list = field(default_factory=list)
@@ -33,7 +34,7 @@ class FakeKme:
 
     async def status(self, peer_sae):
         self.statuses += 1
-        await asyncio.sleep(self.delay_s)
+        await asyncio.sleep(self.delay_s if self.status_s is None else self.status_s)
         if self.status_errors and (error := self.status_errors.pop(0)):
             raise error
         return type("Status", (), {"max_key_per_request": self.allows})
@@ -61,6 +62,14 @@ def stock_of(kme, most=64, ttl_s=TTL_S):
 async def read_often(stock, reads=OFTEN):
     """Enough reads at once that the role counts as read often."""
     return await asyncio.gather(*(stock.take() for _ in range(reads)))
+
+
+async def ready(stock):
+    """It knows what its KME allows, and none of the reads that it took is a late one."""
+    await read_often(stock)
+    await asyncio.sleep(TTL_S)
+    assert stock.figures.prefetched == 0
+    stock._kme.batches.clear()
 
 
 async def fill(stock):
@@ -150,6 +159,7 @@ def test_waiting_readers_are_served_by_as_few_batches_as_hold_them(waiting, most
     async def work():
         kme = FakeKme(allows=allows)
         stock = stock_of(kme, most=most)
+        await ready(stock)
         keys = await asyncio.gather(*(stock.take() for _ in range(waiting)))
         assert len({key.key_id for key in keys}) == waiting
         assert len(kme.batches) == math.ceil(waiting / min(most, allows))
@@ -161,13 +171,14 @@ def test_waiting_readers_are_served_by_as_few_batches_as_hold_them(waiting, most
 def test_readers_are_served_in_their_order():
     async def work():
         stock = stock_of(FakeKme())
+        await ready(stock)
 
         async def reader(name):
             await asyncio.sleep(name / 1000)
             return int((await stock.take()).key_id)
 
         served = await asyncio.gather(*(reader(name) for name in range(150)))
-        assert served == list(range(150))
+        assert served == list(range(OFTEN, OFTEN + 150))
 
     in_virtual_time(work())
 
@@ -234,14 +245,44 @@ def test_without_prefetching_every_read_asks_by_itself_and_at_once(most):
     in_virtual_time(work())
 
 
-def test_a_kme_that_allows_one_key_a_request_is_asked_at_once_by_all():
+@pytest.mark.parametrize(
+    "kme",
+    [
+        FakeKme(delay_s=1, allows=1),
+        FakeKme(delay_s=1, status_errors=[KmeError(404, "no status here")] * 9),
+        FakeKme(delay_s=1, status_s=TTL_S - 1, status_errors=[KmeTimedOut(TTL_S - 1)] * 9),
+    ],
+    ids=["one a request", "no status", "a status that hangs"],
+)
+def test_a_kme_that_allows_one_key_a_request_or_does_not_say_is_asked_at_once_by_all(kme):
     async def work():
-        kme = FakeKme(delay_s=1, allows=1)
+        stock = stock_of(kme)
+        for _ in range(3):
+            began = asyncio.get_running_loop().time()
+            await asyncio.gather(*(stock.take() for _ in range(20)))
+            assert asyncio.get_running_loop().time() - began == pytest.approx(1)
+        assert kme.batches == [1] * 60
+        assert (kme.statuses, stock.figures.lost) == (1, 0)
+
+    in_virtual_time(work())
+
+
+def test_what_a_kme_allows_is_asked_again_while_it_is_one_key_a_request():
+    async def work():
+        kme = FakeKme(allows=1)
         stock = stock_of(kme)
         await read_often(stock)
-        began = asyncio.get_running_loop().time()
-        await asyncio.gather(*(stock.take() for _ in range(20)))
-        assert asyncio.get_running_loop().time() - began == pytest.approx(1)
+        await settle()
+        kme.allows = 64
+        await read_often(stock)
+        await settle()
+        assert (kme.statuses, set(kme.batches)) == (1, {1})
+
+        await asyncio.sleep(TTL_S)
+        await read_often(stock)
+        await settle()
+        await read_often(stock, 20)
+        assert (kme.statuses, kme.batches[-1]) == (2, 24)  # those and the four before
 
     in_virtual_time(work())
 
@@ -249,11 +290,14 @@ def test_a_kme_that_allows_one_key_a_request_is_asked_at_once_by_all():
 # ----------------------------------------------------------------------------------- failures
 def test_a_failed_batch_fails_all_who_wait_and_the_next_read_asks_again():
     async def work():
-        kme = FakeKme(errors=[KmeUnreachable("gone")])
+        kme = FakeKme()
         stock = stock_of(kme)
+        await ready(stock)
+        kme.errors = [KmeUnreachable("gone")]
         failed = await asyncio.gather(*(stock.take() for _ in range(100)), return_exceptions=True)
         assert {str(error) for error in failed} == {"gone"}
-        assert len(kme.batches) == 1
+        assert kme.batches == [64]
+        assert (stock.figures.lost, stock.figures.expired) == (64, 0)
 
         assert isinstance(await stock.take(), Key)
 
@@ -280,13 +324,81 @@ def test_a_batch_that_fails_ahead_of_the_reads_is_tried_again_by_a_read_only(cap
 
     with caplog.at_level(logging.WARNING):
         in_virtual_time(work())
-    assert "prefetching keys shared with sae-b failed: gone" in caplog.text
+    assert caplog.messages == ["fetching keys ahead for sae-b: gone"]
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (KmeError(401, "no"), 0),
+        (KmeError(503, "dry"), 0),
+        (KmeUnreachable("no connection", in_doubt=False), 0),
+        (KmeUnreachable("broken off"), 5),
+        (KmeTimedOut(10), 5),
+        (ZeroDivisionError("ours"), 5),
+    ],
+    ids=repr,
+)
+def test_keys_of_a_batch_that_may_have_been_given_out_are_counted_as_lost(error, lost):
+    async def work():
+        kme = FakeKme()
+        stock = stock_of(kme)
+        await ready(stock)
+        kme.errors = [error]
+        await asyncio.gather(*(stock.take() for _ in range(5)), return_exceptions=True)
+        assert kme.batches[0] == 5
+        assert stock.figures.lost == lost
+
+    in_virtual_time(work())
+
+
+def test_a_kme_that_goes_on_failing_ahead_of_the_reads_is_told_once_in_one_short_line(caplog):
+    async def work():
+        kme = FakeKme()
+        stock = stock_of(kme)
+        for _ in range(2):
+            await fill(stock)
+            kme.errors = [KmeError(401, "\x1b[2J no,\nreally" + "y" * 10**6)] * 100
+            while stock.figures.prefetched:
+                await stock.take()
+                await settle()
+            kme.errors = []
+            await asyncio.sleep(TTL_S)
+
+    with caplog.at_level(logging.WARNING):
+        in_virtual_time(work())
+    assert len(caplog.messages) == 2  # it worked in between
+    for line in caplog.messages:
+        assert line.startswith(
+            "fetching keys ahead for sae-b: the KME answered 401: [2J no, really"
+        )
+        assert len(line) < 600
+
+
+def test_a_fault_of_ours_ahead_of_the_reads_is_told_by_its_place(caplog):
+    async def work():
+        kme = FakeKme()
+        stock = stock_of(kme)
+        await fill(stock)
+        await settle()
+        kme.errors = [ZeroDivisionError("ours")]
+        for _ in range(25):
+            await stock.take()
+        await settle()
+
+    with caplog.at_level(logging.WARNING):
+        in_virtual_time(work())
+    (record,) = caplog.records
+    assert record.getMessage() == "fetching keys ahead for sae-b failed"
+    assert record.exc_info[0] is ZeroDivisionError
 
 
 def test_the_last_keys_of_a_kme_that_runs_dry_are_still_given_out():
     async def work():
-        kme = FakeKme(stored=10)
+        kme = FakeKme()
         stock = stock_of(kme)
+        await ready(stock)
+        kme.stored = 10
         outcomes = await asyncio.gather(*(stock.take() for _ in range(40)), return_exceptions=True)
         keys = [each for each in outcomes if isinstance(each, Key)]
         errors = [each for each in outcomes if not isinstance(each, Key)]
@@ -303,11 +415,11 @@ def test_the_last_keys_of_a_kme_that_runs_dry_are_still_given_out():
 
 def test_a_refusal_of_another_kind_is_not_asked_again():
     async def work():
-        kme = FakeKme(errors=[KmeError(401, "no")])
-        failed = await asyncio.gather(
-            *(stock.take() for stock in [stock_of(kme)] for _ in range(40)),
-            return_exceptions=True,
-        )
+        kme = FakeKme()
+        stock = stock_of(kme)
+        await ready(stock)
+        kme.errors = [KmeError(401, "no")]
+        failed = await asyncio.gather(*(stock.take() for _ in range(40)), return_exceptions=True)
         assert {error.status for error in failed} == {401}
         assert len(kme.batches) == 1
 
@@ -325,15 +437,19 @@ def test_without_a_status_one_key_is_asked_for_until_it_is_asked_again():
 
         await asyncio.sleep(TTL_S)
         await read_often(stock)
+        await read_often(stock)
         assert kme.statuses == 2
-        assert kme.batches[-1] == OFTEN
+        assert kme.batches[-1] == 2 * OFTEN
 
     in_virtual_time(work())
 
 
 def test_a_fault_of_ours_leaves_no_reader_waiting():
     async def work():
-        stock = stock_of(FakeKme(errors=[ZeroDivisionError("ours")]))
+        kme = FakeKme()
+        stock = stock_of(kme)
+        await ready(stock)
+        kme.errors = [ZeroDivisionError("ours")]
         outcomes = await asyncio.gather(*(stock.take() for _ in range(5)), return_exceptions=True)
         assert all(isinstance(each, ZeroDivisionError) for each in outcomes)
 
@@ -343,10 +459,12 @@ def test_a_fault_of_ours_leaves_no_reader_waiting():
 # ------------------------------------------------------------------- cancellation and burning
 def test_a_cancelled_reader_loses_no_key_for_others():
     async def work():
-        kme = FakeKme(delay_s=1, stored=3)
+        kme = FakeKme(delay_s=1)
         stock = stock_of(kme)
+        await ready(stock)
+        kme.stored = 3
         readers = [asyncio.create_task(stock.take()) for _ in range(3)]
-        await asyncio.sleep(1.5)  # the status came, the keys are under way
+        await asyncio.sleep(0.5)  # the keys are under way
         assert kme.batches == [3]
         readers[0].cancel()
         await asyncio.sleep(1)
@@ -355,7 +473,7 @@ def test_a_cancelled_reader_loses_no_key_for_others():
 
         keys = [readers[1].result(), readers[2].result(), late]
         assert len({key.key_id for key in keys}) == 3
-        assert kme.given == 3
+        assert kme.stored == 0
 
     in_virtual_time(work())
 
@@ -364,16 +482,17 @@ def test_a_key_that_came_in_the_moment_of_the_cancellation_goes_to_the_next():
     async def work():
         kme = FakeKme(delay_s=0)
         stock = stock_of(kme)
+        await ready(stock)
         reader = asyncio.create_task(stock.take())
-        while stock.figures.served == 0:  # it was handed over, and the reader has not run since
+        while stock.figures.served == OFTEN:  # it was handed over, and the reader has not run since
             await asyncio.sleep(0)
         reader.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reader
-        assert (stock.figures.served, stock.figures.prefetched) == (0, 1)
+        assert (stock.figures.served, stock.figures.prefetched) == (OFTEN, 1)
 
-        assert (await stock.take()).key_id == "0"
-        assert kme.given == 1
+        assert int((await stock.take()).key_id) == OFTEN
+        assert kme.given == OFTEN + 1
 
     in_virtual_time(work())
 
@@ -385,7 +504,7 @@ def test_burning_drops_the_stock_and_what_is_under_way_for_nobody():
         await read_often(stock, 40)
         readers = [asyncio.create_task(stock.take()) for _ in range(24 + 10)]
         await asyncio.sleep(0.5)
-        assert kme.batches[1:] == [64]
+        assert kme.batches[40:] == [64]
 
         stock.burn()
         await asyncio.gather(*readers)
@@ -396,10 +515,11 @@ def test_burning_drops_the_stock_and_what_is_under_way_for_nobody():
     in_virtual_time(work())
 
 
-def test_the_figures_show_no_key():
+def test_what_is_held_shows_no_key():
     async def work():
         stock = stock_of(FakeKme())
-        await read_often(stock)
-        assert "key_id" not in repr(stock) + repr(stock.figures)
+        await fill(stock)
+        assert "Held" in repr(vars(stock))
+        assert repr(bytes(32)) not in repr(vars(stock)) + repr(stock.figures)
 
     in_virtual_time(work())

@@ -102,7 +102,7 @@ def _names(certificate: "x509.Certificate") -> Iterator[str]:
         found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         pass
-    except ValueError:
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         raise Refused(BAD_REQUEST, "certificate has extensions that cannot be read") from None
     else:
         yield from found.get_values_for_type(x509.UniformResourceIdentifier)

@@ -4,10 +4,10 @@ from typing import Any
 
 from qkd_kms_adapters.openbao_plugin.engine.asked import Asked
 from qkd_kms_adapters.openbao_plugin.engine.certificates import shown_time
-from qkd_kms_adapters.openbao_plugin.engine.kept import CONFIG
+from qkd_kms_adapters.openbao_plugin.engine.kept import CONFIG, readable
 from qkd_kms_adapters.openbao_plugin.engine.messages import Response
 from qkd_kms_adapters.openbao_plugin.engine.mount import Mount
-from qkd_kms_adapters.openbao_plugin.engine.ownership import check_alone
+from qkd_kms_adapters.openbao_plugin.engine.ownership import check_alone, not_compared
 from qkd_kms_adapters.openbao_plugin.engine.settings import CONFIG_FIELDS, Config, shown
 
 
@@ -24,11 +24,13 @@ async def read_config(mount: Mount, asked: Asked) -> Response | None:
 async def write_config(mount: Mount, asked: Asked) -> Response | None:
     """A new certificate may make two roles one SAE towards their peer: that is refused."""
     async with mount.writing:
-        config = Config.made(await mount.kept.config(), asked.values)
+        old, warnings = await readable(mount.kept.config())
+        config = Config.made(old, asked.values)
         mount.check_usable(config)
-        check_alone(await mount.kept.roles(), config)
+        roles, damaged = await mount.kept.roles()
+        check_alone(roles, config)
         await mount.save(CONFIG, config)
-    warnings = config.identity.warnings
+    warnings += config.identity.warnings + not_compared(damaged)
     return Response(warnings=warnings) if warnings else None
 
 
@@ -38,4 +40,4 @@ async def delete_config(mount: Mount, asked: Asked) -> None:
 
 
 async def config_exists(mount: Mount, asked: Asked) -> bool:
-    return await mount.kept.config() is not None
+    return await mount.kept.is_there(CONFIG)

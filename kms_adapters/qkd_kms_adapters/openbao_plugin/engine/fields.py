@@ -7,7 +7,7 @@ values, and a field that is there may be null.
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -25,7 +25,10 @@ DURATION = re.compile(rf"(?:{PART.pattern})+", re.ASCII)
 
 
 class Kind(StrEnum):
-    """``pem`` is text over several lines; the last three are of answers only."""
+    """``pem`` is text over several lines; the last three are of answers only.
+
+    Of ``pem`` and ``url`` the white space around them goes: files end in a line's end.
+    """
 
     TEXT = "text"
     INTEGER = "integer"
@@ -33,9 +36,13 @@ class Kind(StrEnum):
     DURATION = "duration"
     CHOICE = "choice"
     PEM = "pem"
+    URL = "url"
     TIME = "time"
     LIST = "list"
     MAP = "map"
+
+
+UNQUOTED = (Kind.PEM, Kind.URL)  # a private key may be pasted anywhere, a URL may have a password
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +80,7 @@ class Field:
         try:
             return _READ[self.kind](self, given)
         except ValueError:
-            hidden = self.secret or self.kind is Kind.PEM  # a private key may be pasted anywhere
+            hidden = self.secret or self.kind in UNQUOTED
             quoted = "" if hidden else f" cannot be {_quoted(given)}, it"
             raise Refused(BAD_REQUEST, f"{self.name}{quoted} must be {self.allowed()}") from None
 
@@ -82,7 +89,7 @@ class Field:
 class Given:
     """What a client sent: the fields that the path knows, and the names that it does not."""
 
-    values: Mapping[str, Any]
+    values: Mapping[str, Any] = field(repr=False)
     unknown: tuple[str, ...]
 
     @property
@@ -105,9 +112,9 @@ def read_fields(fields: Sequence[Field], data: Mapping[str, Any]) -> Given:
 
 def completed(fields: Sequence[Field], values: Mapping[str, Any]) -> dict[str, Any]:
     """``values`` with defaults where something is missing. Raises Refused for a required one."""
-    for field in fields:
-        if field.required and field.name not in values:
-            raise Refused(BAD_REQUEST, f"{field.name} is missing: {field.allowed()}")
+    for each in fields:
+        if each.required and each.name not in values:
+            raise Refused(BAD_REQUEST, f"{each.name} is missing: {each.allowed()}")
     return {field.name: values.get(field.name, field.default) for field in fields}
 
 
@@ -133,6 +140,10 @@ def _text(field: Field, given: object) -> str:
     if field.pattern and not re.fullmatch(field.pattern, given, re.ASCII):
         raise ValueError
     return given
+
+
+def _url(field: Field, given: object) -> str:
+    return _text(field, given.strip() if isinstance(given, str) else given)
 
 
 def _pem(field: Field, given: object) -> str:
@@ -208,6 +219,7 @@ _READ: Mapping[Kind, Callable[[Field, object], str | int | float | bool]] = Mapp
         Kind.DURATION: _duration,
         Kind.CHOICE: _choice,
         Kind.PEM: _pem,
+        Kind.URL: _url,
     }
 )
 _ALLOWED: Mapping[Kind, Callable[[Field], str]] = MappingProxyType(
@@ -219,6 +231,7 @@ _ALLOWED: Mapping[Kind, Callable[[Field], str]] = MappingProxyType(
             f"a duration from {field.least:g} to {field.most:g} seconds, as 90, 90s or 1m30s"
         ),
         Kind.CHOICE: lambda field: " or ".join(field.choices),
+        Kind.URL: _allowed_text,
         Kind.PEM: lambda field: f"PEM text of at most {field.most:g} characters",
     }
 )

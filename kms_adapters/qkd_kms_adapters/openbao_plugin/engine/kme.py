@@ -24,7 +24,10 @@ class KmeSettings:
 class Kme(Protocol):
     """One KME, asked as one SAE. Calls may overlap, and raise KmeError as `qkd_client` does.
 
-    A call takes ``timeout_s`` at most, and is KmeUnreachable then.
+    A KME that answers with other keys than were asked for, by number, length or ID, is
+    KmeUnreachable: what is returned need not be looked at again.
+
+    A call takes ``timeout_s`` at most, and is KmeTimedOut then.
     """
 
     async def status(self, peer_sae: str) -> Status: ...

@@ -1,7 +1,7 @@
 """A role's way to its KME, and what is fetched ahead on it.
 
-A setting may change while keys are being read. Who reads finishes with what he had: a connection
-that is not wanted any more is closed by its last user.
+A setting may change while keys are being read. Who reads finishes with what he had, and so does a
+batch that is fetched ahead: a connection that is not wanted any more is closed by its last user.
 """
 
 from collections.abc import AsyncIterator
@@ -20,13 +20,15 @@ class Connection:
         self._users = 0
         self._retired = self._closed = False
 
-    def enter(self) -> None:
+    @asynccontextmanager
+    async def in_use(self) -> AsyncIterator[None]:
         self._users += 1
-
-    async def leave(self) -> None:
-        self._users -= 1
-        if self._retired and not self._users:
-            await self.close()
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if self._retired and not self._users:
+                await self.close()
 
     async def retire(self) -> None:
         """Close it, now or after its last user."""
@@ -56,6 +58,7 @@ class Line:
             n_bits=role.bits,
             most=role.prefetch,
             ttl_s=role.prefetch_ttl,
+            in_use=connection.in_use,
         )
         self._users = 0
         self._retired = False
@@ -66,15 +69,14 @@ class Line:
 
     @asynccontextmanager
     async def in_use(self) -> AsyncIterator[None]:
-        self._users += 1
-        self.connection.enter()
-        try:
-            yield
-        finally:
-            self._users -= 1
-            if self._retired and not self._users:
-                self.stock.burn()  # what the last readers' batch left over
-            await self.connection.leave()
+        async with self.connection.in_use():
+            self._users += 1
+            try:
+                yield
+            finally:
+                self._users -= 1
+                if self._retired and not self._users:
+                    self.stock.burn()  # what the last readers' batch left over
 
     def retire(self) -> None:
         """Burn what is fetched ahead; who reads now still gets his key."""

@@ -13,8 +13,9 @@ from qkd_kms_adapters.openbao_plugin.engine.lines import Connection, Line
 from qkd_kms_adapters.openbao_plugin.engine.messages import ReadOnlyStorage, Refused
 from qkd_kms_adapters.openbao_plugin.engine.settings import Config, Role, kme_settings
 from qkd_kms_adapters.openbao_plugin.engine.stock import Stock
-from qkd_kms_adapters.openbao_plugin.engine.storage import Storage
+from qkd_kms_adapters.openbao_plugin.engine.storage import Storage, StorageFailed
 
+TRIES = 10  # to read a role and the config without a change between the two
 RECENT = 3  # stocks of a role; one that is retired may still get the rest of a batch to burn
 NOT_CONFIGURED = "not configured: write url, certificate, private_key and ca to config"
 
@@ -34,27 +35,29 @@ class Mount:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def line(self, name: str) -> Line:
-        """The way to read for a role. Raises Refused: no such role, or no KME.
+        """The way to read for a role. Raises Refused: no such role, or no KME; StorageFailed.
 
         Use it at once, before another await: it may be retired then.
         """
-        while (line := self._lines.get(name)) is None:
-            seen = self.kept.changes
+        for _ in range(TRIES):
+            if (line := self._lines.get(name)) is not None:
+                return line
             role, config = await self.kept.role(name), await self.kept.config()
-            if name in self._lines or seen != self.kept.changes:
-                continue
             if role is None:
                 raise Refused(BAD_REQUEST, f"there is no role {name}")
             if config is None:
                 raise Refused(BAD_REQUEST, NOT_CONFIGURED)
-            self._lines[name] = self._opened(name, config, role)
-        return line
+            if not self.kept.has_changed(config, name, role):
+                if name not in self._lines:  # else another reader was quicker
+                    self._lines[name] = self._opened(name, config, role)
+                return self._lines[name]
+        raise StorageFailed(f"role {name} or config changed in each of {TRIES} reads of both")
 
     def figures(self, name: str) -> Counter[str]:
         """Keys fetched ahead for a role: those there now, and all since this process began."""
         figures = Counter(self._counted.get(name))
         for stock in self._stocks.get(name, ()):
-            figures.update(served=stock.figures.served, expired=stock.figures.expired)
+            figures.update(_counted(stock))
         if name in self._lines:
             now = self._lines[name].stock.figures
             figures.update(prefetched=now.prefetched, batch=now.batch)
@@ -73,7 +76,10 @@ class Mount:
         await self._change(key, self.kept.delete(key))
 
     def forget(self, key: str) -> None:
-        """What is stored there is another now: drop it, and what was fetched and opened by it."""
+        """What is stored there is another now: drop it, and what was fetched and opened by it.
+
+        A standby hears of every key that is written, ours or not.
+        """
         self.kept.forget(key)
         if key == CONFIG:
             for name in list(self._lines):
@@ -81,7 +87,7 @@ class Mount:
             if self._shared is not None:
                 self._later(self._shared.retire())
                 self._shared = None
-        else:
+        elif key.startswith(ROLES):
             self._retire(key.removeprefix(ROLES))
 
     async def close(self) -> None:
@@ -126,9 +132,7 @@ class Mount:
         stocks = self._stocks.setdefault(name, deque())
         stocks.append(stock)
         if len(stocks) > RECENT:
-            last = stocks.popleft().figures
-            counted = self._counted.setdefault(name, Counter())
-            counted.update(served=last.served, expired=last.expired)
+            self._counted.setdefault(name, Counter()).update(_counted(stocks.popleft()))
 
     def _retire(self, name: str) -> None:
         line = self._lines.pop(name, None)
@@ -143,3 +147,8 @@ class Mount:
         task = asyncio.get_running_loop().create_task(work)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _counted(stock: Stock) -> dict[str, int]:
+    figures = stock.figures
+    return {"served": figures.served, "expired": figures.expired, "lost": figures.lost}

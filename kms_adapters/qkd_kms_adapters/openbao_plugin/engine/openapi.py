@@ -31,6 +31,7 @@ TYPES: MappingProxyType[Kind, dict[str, Any]] = MappingProxyType(
         },  # as the server's own engines say it
         Kind.CHOICE: {"type": "string"},
         Kind.PEM: {"type": "string"},
+        Kind.URL: {"type": "string", "format": "uri"},
         Kind.TIME: {"type": "string", "format": "date-time"},
         Kind.LIST: {"type": "array", "items": {"type": "string"}},
         Kind.MAP: {"type": "object"},

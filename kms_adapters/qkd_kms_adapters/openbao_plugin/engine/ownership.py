@@ -6,7 +6,7 @@ read one another's keys, and the KME sees to it. Two roles that are one SAE towa
 there is no second one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 
 from qkd_kms_adapters.openbao_plugin.engine.fields import BAD_REQUEST
@@ -32,6 +32,15 @@ def check_alone(
                 f"role {name} would read the same keys as role {other}, both being one SAE towards"
                 f" {roles[name].peer_sae}: give this role a certificate of its own",
             )
+
+
+def not_compared(damaged: Iterable[str]) -> tuple[str, ...]:
+    """A warning for each role that cannot be read: before it is used, it must be written anew."""
+    return tuple(
+        f"role {name} was not looked at: what is stored there cannot be read, write it anew or"
+        " delete it"
+        for name in damaged
+    )
 
 
 def _same_keys(one: Role, other: Role, config: Config | None) -> bool:

@@ -162,7 +162,8 @@ STATUS = (
     _count("prefetched", "Keys fetched ahead that wait at this node for a reader."),
     _count("prefetch_served", "Keys that this node gave out, since its plugin was started."),
     _count("prefetch_expired", "Keys that were fetched and dropped unread, likewise."),
-    _count("prefetch_batch", "Keys that would be fetched at once now."),
+    _count("prefetch_lost", "Keys asked for whose answer did not arrive, at most, likewise."),
+    _count("prefetch_batch", "Keys that the last batch asked for."),
     WHO[1],
 )
 

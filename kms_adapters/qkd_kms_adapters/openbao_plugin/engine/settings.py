@@ -22,7 +22,7 @@ from qkd_kms_adapters.openbao_plugin.engine.fields import (
 )
 from qkd_kms_adapters.openbao_plugin.engine.kme import KmeSettings
 from qkd_kms_adapters.openbao_plugin.engine.messages import Refused
-from qkd_kms_adapters.openbao_plugin.engine.storage import StorageFailed
+from qkd_kms_adapters.openbao_plugin.engine.storage import Damaged
 
 LONGEST_PEM = 65536
 HOST = re.compile(r"[a-z0-9._:-]+", re.ASCII)
@@ -32,7 +32,7 @@ PAIR = ("certificate", "private_key")
 CONFIG_FIELDS = (
     Field(
         name="url",
-        kind=Kind.TEXT,
+        kind=Kind.URL,
         description="The KME of this site.",
         most=1024,
         shape=URL_SHAPE,
@@ -179,8 +179,9 @@ class Config:
         return made
 
     @classmethod
-    def stored(cls, value: bytes) -> Self:
-        return cls(**_stored(CONFIG_FIELDS, value, "config"))
+    def stored(cls, key: str, value: bytes) -> Self:
+        """What is in storage at ``key``. Raises Damaged."""
+        return cls(**_stored(CONFIG_FIELDS, key, value))
 
     @property
     def identity(self) -> Identity:
@@ -216,8 +217,9 @@ class Role:
         return made
 
     @classmethod
-    def stored(cls, value: bytes) -> Self:
-        return cls(**_stored(ROLE_FIELDS, value, "a role"))
+    def stored(cls, key: str, value: bytes) -> Self:
+        """What is in storage at ``key``. Raises Damaged."""
+        return cls(**_stored(ROLE_FIELDS, key, value))
 
     def identity(self, config: Config | None) -> Identity | None:
         """Of its own certificate, else of the mount's, if there is one."""
@@ -255,16 +257,18 @@ def _merged(
     return completed(fields, {**(asdict(old) if old else {}), **given})
 
 
-def _stored(fields: Sequence[Field], value: bytes, what: str) -> dict[str, Any]:
+def _stored(fields: Sequence[Field], key: str, value: bytes) -> dict[str, Any]:
     """Another version of this program may have written more fields, or fewer."""
     try:
-        return completed(fields, read_fields(fields, json.loads(value)).values)
+        values = completed(fields, read_fields(fields, json.loads(value)).values)
+        if values["certificate"]:
+            identity_of(values["certificate"])  # else each look at all roles would fail at it
     except (ValueError, AttributeError, Refused):  # its cause may quote what is stored
-        raise StorageFailed(f"what is stored as {what} cannot be read") from None
+        raise Damaged(f"what is stored at {key} cannot be read") from None
+    return values
 
 
 def _check_url(url: str) -> None:
-    """The URL is not quoted: one that is refused may hold a password."""
     if not _is_plain(url):
         raise Refused(BAD_REQUEST, f"url must be {URL_SHAPE}")
 

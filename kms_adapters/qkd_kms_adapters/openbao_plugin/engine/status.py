@@ -20,6 +20,7 @@ async def read_status(mount: Mount, asked: Asked) -> Response:
     data["prefetched"] = figures["prefetched"]
     data["prefetch_served"] = figures["served"]
     data["prefetch_expired"] = figures["expired"]
+    data["prefetch_lost"] = figures["lost"]
     data["prefetch_batch"] = figures["batch"]
     data["not_after"] = shown_time(identity_of(line.certificate).not_after)
     return Response(data=data)

@@ -5,10 +5,12 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
 from qkd_client.wire import Key, KmeError, KmeUnreachable
 from qkd_kms_adapters.openbao_plugin.engine.kme import Kme
+from qkd_kms_adapters.openbao_plugin.engine.refusals import refusal
 
 log = logging.getLogger(__name__)
 
@@ -18,11 +20,19 @@ OFTEN = 4  # reads within half a key's life; fewer say too little of the next to
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StockFigures:
-    """Keys: now in stock, given out, dropped unread; and how many the last batch asked for."""
+    """Keys.
+
+    prefetched  now in stock
+    served      given out
+    expired     dropped unread
+    lost        at most, with batches that were asked for and did not arrive
+    batch       that the last batch asked for
+    """
 
     prefetched: int
     served: int
     expired: int
+    lost: int
     batch: int
 
 
@@ -35,7 +45,11 @@ class Stock:
     once the stock is below half of that. A role that is read now and then has no stock; one that
     is read often has up to half of ``most`` and a full batch. One batch is asked for at a time,
     and one of ``n`` keys serves ``n`` waiting readers; one that the KME refuses as too many is
-    halved. ``most`` 0 or 1: every read asks by itself.
+    halved. Every read asks by itself if ``most`` is 0 or 1, and while the KME allows no more or has
+    not said what it allows. That is asked beside the reads of a role that is read often, and again
+    after ``ttl_s``.
+
+    ``in_use``: held while a batch is under way, so that nobody closes ``kme``.
 
     A key that nobody asked for within ``ttl_s`` is dropped: this process has no name for its bytes
     any more. They are not wiped, since Python's bytes cannot be. Used by one event loop.
@@ -50,18 +64,21 @@ class Stock:
         most: int,
         ttl_s: float,
         now: Callable[[], float] = time.monotonic,
+        in_use: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
     ) -> None:
         self._kme, self._peer_sae, self._n_bits = kme, peer_sae, n_bits
-        self._most, self._ttl_s, self._now = most, ttl_s, now
+        self._most, self._ttl_s, self._now, self._in_use = most, ttl_s, now, in_use
         self._keys: deque[_Held] = deque()  # the oldest first
         self._waiting: deque[asyncio.Future[_Held]] = deque()
         self._reads: deque[float] = deque(maxlen=2 * most)  # when; more is nothing to a batch
         self._batch: asyncio.Task[None] | None = None
         self._size = 0  # of the last batch
         self._agreeable = most  # halved when the KME refuses so many, doubled when it does not
-        self._kme_limit: int | None = None
+        self._kme_limit = 1  # until it is known
+        self._limit_is_asked: asyncio.Task[None] | None = None
         self._ask_limit_after = -float("inf")
-        self._served = self._expired = self._burns = 0
+        self._served = self._expired = self._lost = self._burns = 0
+        self._failing = False  # the last batch did, and it was said
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -70,15 +87,19 @@ class Stock:
             prefetched=len(self._keys),
             served=self._served,
             expired=self._expired,
+            lost=self._lost,
             batch=self._size,
         )
 
     async def take(self) -> Key:
         """A key that nobody had. Raises KmeError; of a batch that failed, to all who waited."""
-        if self._most <= 1 or self._kme_limit == 1:
+        if self._most <= 1:
             return await self._one()
         now = self._now()
         self._reads.append(now)
+        if self._kme_limit == 1:
+            self._ask_limit_if_due(now)
+            return await self._one()
         self._drop_expired(now)
         if not self._keys:
             return await self._next_that_comes()
@@ -128,14 +149,16 @@ class Stock:
         )
 
     def _limit(self) -> int:
-        return min(self._agreeable, self._kme_limit or self._most)
+        return min(self._agreeable, self._kme_limit)
 
-    def _wanted(self, limit: int) -> int:
-        since = self._now() - self._ttl_s / 2
-        lately = sum(read > since for read in self._reads)
+    def _lately(self, now: float) -> int:
+        return sum(read > now - self._ttl_s / 2 for read in self._reads)
+
+    def _wanted(self) -> int:
+        lately = self._lately(self._now())
         waiting = sum(not place.done() for place in self._waiting)
         ahead = lately - len(self._keys) if lately >= OFTEN else 0
-        return max(1, min(limit, max(waiting, ahead)))
+        return max(1, min(self._limit(), max(waiting, ahead)))
 
     def _fetch(self) -> None:
         self._batch = asyncio.create_task(self._ask())
@@ -143,33 +166,40 @@ class Stock:
 
     async def _ask(self) -> None:
         """Fetch one batch. It is sized when it is asked for, by all who wait then."""
-        limit = self._limit()
-        if self._kme_limit is None and self._wanted(limit) > 1:
-            limit = min(limit, await self._limit_of_kme())
-        size = self._size = self._wanted(limit)
+        size = self._size = self._wanted()
         burns = self._burns
-        keys = await self._kme.fresh_keys(self._peer_sae, number=size, n_bits=self._n_bits)
+        async with self._in_use():
+            keys = await self._kme.fresh_keys(self._peer_sae, number=size, n_bits=self._n_bits)
         if size >= self._agreeable:
             self._agreeable = min(2 * size, self._most)
         until = self._now() + self._ttl_s
         for key in keys:
             self._give(_Held(key, until, burns))
 
-    async def _limit_of_kme(self) -> int:
-        if self._now() < self._ask_limit_after:
-            return 1
+    def _ask_limit_if_due(self, now: float) -> None:
+        idle = self._limit_is_asked is None or self._limit_is_asked.done()
+        if idle and now >= self._ask_limit_after and self._lately(now) >= OFTEN:
+            self._limit_is_asked = asyncio.create_task(self._ask_limit())
+
+    async def _ask_limit(self) -> None:
         try:
-            status = await self._kme.status(self._peer_sae)
-        except KmeError:
+            async with self._in_use():
+                status = await self._kme.status(self._peer_sae)
+            self._kme_limit = max(1, status.max_key_per_request)
+            self._failing = False
+        except Exception as error:
+            self._tell(error)
+        finally:
             self._ask_limit_after = self._now() + self._ttl_s
-            return 1
-        self._kme_limit = max(1, status.max_key_per_request)
-        return self._kme_limit
 
     def _over(self, batch: asyncio.Task[None]) -> None:
         """Go on while anyone waits; after a failure nobody does, and only a read asks again."""
         self._batch = None
         error = KmeUnreachable("given up") if batch.cancelled() else batch.exception()
+        if error is None:
+            self._failing = False
+        elif not isinstance(error, KmeError) or error.in_doubt:
+            self._lost += self._size
         if isinstance(error, KmeError) and error.status in TOO_MANY and self._size > 1:
             self._agreeable = self._size // 2
         elif error is not None:
@@ -182,9 +212,19 @@ class Stock:
         self._waiting.clear()
         for place in waiting:
             place.set_exception(error)
-        if not waiting:
-            cause = error if isinstance(error, KmeError) else type(error).__name__
-            log.warning("prefetching keys shared with %s failed: %s", self._peer_sae, cause)
+        if not waiting:  # else they tell
+            self._tell(error)
+
+    def _tell(self, error: BaseException) -> None:
+        """One line, until it works again."""
+        if self._failing:
+            return
+        self._failing = True
+        wanted = f"fetching keys ahead for {self._peer_sae}"
+        if isinstance(error, KmeError):
+            log.warning("%s", refusal(wanted, error))
+        else:
+            log.error("%s failed", wanted, exc_info=error)
 
     # ------------------------------------------------------------------------------ the stock
     def _give(self, held: "_Held") -> None:

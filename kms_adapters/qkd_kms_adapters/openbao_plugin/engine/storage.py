@@ -19,3 +19,7 @@ class Storage(Protocol):
 
 class StorageFailed(Exception):
     """The server's storage did not answer, or with an error; the text is for the log."""
+
+
+class Damaged(StorageFailed):
+    """What is stored there cannot be read. It can be deleted, or written anew."""

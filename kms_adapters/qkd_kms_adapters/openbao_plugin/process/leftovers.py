@@ -9,17 +9,16 @@ of every program made with PyInstaller, so ours carries a mark, and the mark is 
 
 import fcntl
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from qkd_kms_adapters.openbao_plugin.process.greeting import CannotStart
+from qkd_kms_adapters.openbao_plugin.process.one_file import UNPACKED_PREFIX
 
 PREFIX = "keyferry-plugin-"
 SOCKET = "s"
 MARK = "keyferry-plugin.held"
-UNPACKED_PREFIX = "_MEI"
 LONGEST_PATH_BYTES = 107  # sun_path of unix(7) has 108, with a zero at the end
 TRIES = 10
 WHO_SAYS = "TMPDIR, or PLUGIN_UNIX_SOCKET_DIR, names"
@@ -42,12 +41,6 @@ def own_folder(parent: Path) -> Iterator[Path]:
 def default_parent() -> Path:
     """Where temporary files go, by the same rule as the server's."""
     return Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108
-
-
-def unpacked_folder() -> Path | None:
-    """Where this program was unpacked to, if it was made as one file."""
-    folder = Path(getattr(sys, "_MEIPASS", ""))
-    return folder if folder.name.startswith(UNPACKED_PREFIX) else None
 
 
 def hold_unpacked(folder: Path) -> int:
@@ -112,6 +105,9 @@ def _removed_if_free(folder: Path, held_by: Path, flags: int) -> bool:
         lock = _lock(held_by, flags)
     except OSError:  # held, or not marked, or another sweep was faster
         return False
+    for each in folder.iterdir():  # what is held last: a sweep that is cut off is no loss
+        if each != held_by:
+            _remove(each)
     _remove(folder)
     os.close(lock)
     return True
@@ -130,8 +126,11 @@ def _lock(path: Path, flags: int) -> int:
     return descriptor
 
 
-def _remove(folder: Path) -> None:
-    """Whole, whatever is in it; a link in it is not followed."""
+def _remove(place: Path) -> None:
+    """Whole, whatever is in it; a link is not followed."""
     from shutil import rmtree  # here, as the greeting does not wait for it
 
-    rmtree(folder, ignore_errors=True)
+    if place.is_dir() and not place.is_symlink():
+        rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from qkd_kms_adapters.openbao_plugin.process import environment, leftovers, log_lines, own_tls
+from qkd_kms_adapters.openbao_plugin.process import (
+    environment,
+    leftovers,
+    log_lines,
+    one_file,
+    own_tls,
+)
 from qkd_kms_adapters.openbao_plugin.process.greeting import (
     CannotStart,
     NotAPlugin,
@@ -61,7 +67,7 @@ Serve = Callable[[Place], Serving]
 
 def main(serve: Serve) -> NoReturn:
     """Be a plugin until the server ends it. Never returns, and exits with 0, or 1 if it cannot."""
-    unpacked = leftovers.unpacked_folder()
+    unpacked = one_file.unpacked_folder()
     ancestors = Ancestors.now(bootloader=unpacked is not None)
     server_reads = _take_stdout()
     os.umask(0o077)
@@ -74,6 +80,8 @@ def main(serve: Serve) -> NoReturn:
     log_lines.install()
     status = 1
     try:
+        if unpacked:
+            one_file.keep_to_the_file()
         environment.scrub()
         loop = asyncio.new_event_loop()
         loop.set_exception_handler(log_lines.asyncio_failed)

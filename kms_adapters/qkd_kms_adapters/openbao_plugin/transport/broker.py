@@ -14,6 +14,7 @@ from qkd_kms_adapters.openbao_plugin.transport.proto import multiplexing_pb2 as 
 from qkd_kms_adapters.openbao_plugin.transport.proto import version_pb2 as version
 
 OFFER_S = 5.0  # the server's own patience
+MOST_OFFERS = 64  # that nobody asked for yet: the server may have given their Setup up
 AFTER_SHUTDOWN_S = 0.05  # for its answer to leave
 
 
@@ -26,28 +27,34 @@ class Broker:
     def __init__(self, ended: Callable[[], None]) -> None:
         self.opened = False
         self._ended = ended
-        self._offers: dict[int, asyncio.Future[str]] = {}
+        self._offers: dict[int, str] = {}  # not asked for yet, the oldest first
+        self._asked: dict[int, asyncio.Future[str]] = {}  # not offered yet
 
     async def socket_of(self, service_id: int) -> str:
         """Raises TimeoutError."""
+        if service_id in self._offers:
+            return self._offers.pop(service_id)
+        offer = self._asked[service_id] = asyncio.get_running_loop().create_future()
         try:
-            return await asyncio.wait_for(self._offer(service_id), OFFER_S)
+            return await asyncio.wait_for(offer, OFFER_S)
         finally:
-            self._offers.pop(service_id, None)
+            del self._asked[service_id]
 
-    def _offer(self, service_id: int) -> "asyncio.Future[str]":
-        if service_id not in self._offers:
-            self._offers[service_id] = asyncio.get_running_loop().create_future()
-        return self._offers[service_id]
+    def _offered(self, service_id: int, address: str) -> None:
+        offer = self._asked.get(service_id)
+        if offer is None:
+            self._offers[service_id] = address
+            if len(self._offers) > MOST_OFFERS:
+                del self._offers[next(iter(self._offers))]
+        elif not offer.done():
+            offer.set_result(address)
 
     async def _start_stream(self, stream: "Stream[host.ConnInfo, host.ConnInfo]") -> None:
         await stream.send_initial_metadata()
         self.opened = True
         try:
             async for offered in stream:
-                offer = self._offer(offered.service_id)
-                if not offer.done():
-                    offer.set_result(offered.address)
+                self._offered(offered.service_id, offered.address)
         finally:
             self._ended()
 

@@ -1,5 +1,6 @@
 """The backend service: an engine for each mount that the server sets up in this process."""
 
+import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Mapping
@@ -7,6 +8,7 @@ from collections.abc import Callable, Mapping
 from grpclib.const import Handler
 
 from qkd_kms_adapters.openbao_plugin.engine.engine import SPECIAL_PATHS, SecretsEngine
+from qkd_kms_adapters.openbao_plugin.engine.messages import Refused
 from qkd_kms_adapters.openbao_plugin.engine.storage import Storage
 from qkd_kms_adapters.openbao_plugin.transport.broker import Broker
 from qkd_kms_adapters.openbao_plugin.transport.calls import Metadata, unary
@@ -14,6 +16,7 @@ from qkd_kms_adapters.openbao_plugin.transport.proto import backend_pb2 as pb
 from qkd_kms_adapters.openbao_plugin.transport.storage import BrokeredStorage
 from qkd_kms_adapters.openbao_plugin.transport.translating import (
     error_message,
+    error_reply,
     request_of,
     response_message,
 )
@@ -22,6 +25,7 @@ log = logging.getLogger(__name__)
 
 MOUNT = "multiplex_id"  # metadata that names the mount, when the process has several
 SECRETS = 1  # the type of a secrets engine
+INTERNAL_ERROR = 500
 
 
 class Mounts:
@@ -37,17 +41,15 @@ class Mounts:
         self._mounts: dict[str, tuple[SecretsEngine, BrokeredStorage]] = {}
 
     async def close(self) -> None:
-        for mount in list(self._mounts):
-            await self._forget(mount)
-
-    async def _forget(self, mount: str) -> None:
-        engine, storage = self._mounts.pop(mount, (None, None))
-        if engine is not None and storage is not None:
-            await engine.close()
-            storage.close()
+        mounts, self._mounts = self._mounts, {}
+        await asyncio.gather(*map(_closed, mounts.values()))  # there is little time at the end
 
     def _engine(self, metadata: Metadata) -> SecretsEngine:
-        return self._mounts[_mount(metadata)][0]
+        """Raises Refused for a mount that was never set up, or is given up."""
+        mount = self._mounts.get(_mount(metadata))
+        if mount is None:
+            raise Refused(INTERNAL_ERROR, "the plugin does not have this mount: reload the plugin")
+        return mount[0]
 
     async def _set_up(self, asked: pb.SetupArgs, metadata: Metadata) -> pb.SetupReply:
         mount = _mount(metadata)
@@ -56,14 +58,18 @@ class Mounts:
         except TimeoutError:
             log.error("the server offers no storage for mount %s", mount)
             return pb.SetupReply(err="the server offered no storage")
-        await self._forget(mount)
         storage = BrokeredStorage(socket, self._context)
+        replaced = self._mounts.get(mount)
         self._mounts[mount] = (self._make_engine(storage), storage)
+        await _closed(replaced)
         return pb.SetupReply()
 
     async def _initialize(self, asked: pb.InitializeArgs, metadata: Metadata) -> pb.InitializeReply:
-        """Never fails: the server would say so, and leave the mount in place."""
-        await self._engine(metadata).initialize()
+        """Fails for an unknown mount only: the server would say so, and leave it in place."""
+        try:
+            await self._engine(metadata).initialize()
+        except Refused as refused:
+            return pb.InitializeReply(err=error_message(refused, "its initialization"))
         return pb.InitializeReply()
 
     async def _type(self, asked: pb.Empty, metadata: Metadata) -> pb.TypeReply:
@@ -78,7 +84,7 @@ class Mounts:
         try:
             response = await self._engine(metadata).handle(request_of(asked.request))
         except Exception as error:  # each has its answer
-            return pb.HandleRequestReply(err=error_message(error, asked.request.path))
+            return error_reply(error, asked.request.path)
         if response is None:
             return pb.HandleRequestReply()
         return pb.HandleRequestReply(response=response_message(response))
@@ -93,11 +99,14 @@ class Mounts:
         return pb.HandleExistenceCheckReply(check_found=exists is not None, exists=bool(exists))
 
     async def _invalidate(self, asked: pb.InvalidateKeyArgs, metadata: Metadata) -> pb.Empty:
-        self._engine(metadata).invalidate(asked.key)
+        """A mount that is unknown remembers nothing."""
+        mount = self._mounts.get(_mount(metadata))
+        if mount is not None:
+            mount[0].invalidate(asked.key)
         return pb.Empty()
 
     async def _clean_up(self, asked: pb.Empty, metadata: Metadata) -> pb.Empty:
-        await self._forget(_mount(metadata))
+        await _closed(self._mounts.pop(_mount(metadata), None))
         return pb.Empty()
 
     def __mapping__(self) -> Mapping[str, Handler]:
@@ -114,6 +123,15 @@ class Mounts:
             "Cleanup": unary(self._clean_up, pb.Empty, pb.Empty),
         }
         return {f"/pb.Backend/{name}": handler for name, handler in calls.items()}
+
+
+async def _closed(mount: tuple[SecretsEngine, BrokeredStorage] | None) -> None:
+    if mount is not None:
+        engine, storage = mount
+        try:
+            await engine.close()
+        finally:
+            storage.close()
 
 
 def _mount(metadata: Metadata) -> str:
