@@ -13,7 +13,15 @@ from pathlib import Path
 import machine
 from rows import Row, print_table, write_json
 
-STAGES = {"api": "stage_api", "store": "stage_store", "plugin": "stage_plugin"}
+STAGES = {
+    "pa": "stage_pa",
+    "sift": "stage_sift",
+    "verify": "stage_verify",
+    "tag": "stage_tag",
+    "api": "stage_api",
+    "store": "stage_store",
+    "plugin": "stage_plugin",
+}
 BUILD = Path(__file__).parents[2] / "build"
 
 

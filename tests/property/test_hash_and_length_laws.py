@@ -4,26 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qkd_core.kernels.toeplitz import toeplitz_packed
 from qkd_core.photons.verification import polynomial_hash_bytes
 from qkd_core.proofs.lim2014 import Premises, bounds
-from qkd_core.types.bits import pack
 from qkd_core.types.blocks import Interval
-
-
-def packed(n):
-    return st.binary(min_size=n, max_size=n).map(lambda b: pack(np.frombuffer(b, np.uint8) & 1))
-
-
-@given(st.data(), st.integers(1, 300))
-def test_packed_hash_is_linear_over_gf2(data, n):
-    n_out = data.draw(st.integers(1, n))
-    seed, a, b = (data.draw(packed(size)) for size in (n + n_out - 1, n, n))
-
-    both = toeplitz_packed(seed, n, a ^ b, n_out)
-
-    apart = toeplitz_packed(seed, n, a, n_out) ^ toeplitz_packed(seed, n, b, n_out)
-    np.testing.assert_array_equal(both, apart)
 
 
 @given(st.binary(min_size=16, max_size=16), st.integers(0, 100), st.data())

@@ -7,11 +7,12 @@ file again with the compiler switched off.
 import numpy as np
 import pytest
 
-from qkd_core.kernels import cascade, gf128, sifting
-from qkd_core.kernels.toeplitz import toeplitz_hash, toeplitz_packed
+from qkd_core.kernels import alignment, cascade, gf128, sifting
+from qkd_core.kernels import sifting_words as words
 from qkd_core.types.bits import pack, unpack
 
 POLYNOMIAL = (1 << 128) | 0x87
+PLAIN = sifting.family(sifting.Extraction.PLAIN)
 SIZES = [1, 2, 63, 64, 65, 127, 128, 129, 200]
 
 
@@ -51,8 +52,9 @@ def words_of(rng, n):
     return rng.integers(0, 2**64, n, dtype=np.uint64)
 
 
-def polynomial_twin(r: int, message, n_bits: int) -> int:
-    blocks = [element(message[i : i + 2]) for i in range(0, len(message), 2)] + [n_bits]
+def polynomial_twin(r: int, message: bytes, n_bits: int) -> int:
+    cut = (message[i : i + 16] for i in range(0, len(message), 16))
+    blocks = [int.from_bytes(block, "little") for block in cut] + [n_bits]
     hashed = 0
     for i, block in enumerate(blocks):
         power = 1
@@ -68,48 +70,91 @@ def test_products_in_the_field(rng):
         assert element(gf128.multiply(a, b)) == times(element(a), element(b))
 
 
-@pytest.mark.parametrize("n_blocks", [0, 1, 2, 7])
-def test_polynomial_hash_by_powers(rng, n_blocks):
-    r, message = words_of(rng, 2), words_of(rng, 2 * n_blocks)
+@pytest.mark.parametrize("n", [0, 1, 15, 16, 17, 32, 100])
+def test_polynomial_hash_by_powers(rng, n):
+    r, message = words_of(rng, 2), rng.integers(0, 256, n, dtype=np.uint8)
 
-    hashed = gf128.polynomial_hash(r, message, 128 * n_blocks - 5 if n_blocks else 0)
+    hashed = gf128.polynomial_hash(r, message, 8 * n + 3)
 
-    expected = polynomial_twin(element(r), message, 128 * n_blocks - 5 if n_blocks else 0)
-    assert element(hashed) == expected
-
-
-# ------------------------------------------------------------------------------------ Toeplitz
-@pytest.mark.parametrize("n", SIZES)
-def test_packed_toeplitz_is_the_plain_one(rng, n):
-    for n_out in {1, n // 2 or 1, max(1, n - 1), n}:
-        seed, bits = random_bits(rng, n + n_out - 1), random_bits(rng, n)
-
-        out = toeplitz_packed(pack(seed), n, pack(bits), n_out)
-
-        assert out.size == (n_out + 63) // 64
-        np.testing.assert_array_equal(unpack(out, n_out), toeplitz_hash(seed, bits, n_out))
-        assert not unpack(out, 64 * out.size)[n_out:].any()
+    assert element(hashed) == polynomial_twin(element(r), message.tobytes(), 8 * n + 3)
 
 
 # ------------------------------------------------------------------------------------- sifting
-def test_bits_by_mask(rng):
-    for n in SIZES:
-        bits, chosen = random_bits(rng, n), random_bits(rng, n)
-        expected = bits[chosen == 1]
-        np.testing.assert_array_equal(sifting.extracted(bits, chosen), pack(expected))
+@pytest.mark.parametrize("n", [0, *SIZES])
+def test_planes_are_the_bits_of_the_values(rng, n):
+    values = rng.integers(0, 16, n, dtype=np.uint8)
+
+    for k, plane in enumerate(sifting.planes(values)):
+        np.testing.assert_array_equal(plane, pack(values >> k & 1))
 
 
-def test_tallies_by_counting(rng):
-    basis, error = random_bits(rng, 500), random_bits(rng, 500)
-    intensity = rng.integers(0, 3, 500, dtype=np.uint8)
+@pytest.mark.parametrize("n", [0, *SIZES])
+def test_bits_by_mask(rng, n):
+    bits, chosen = random_bits(rng, n), random_bits(rng, n)
+    expected = pack(bits[chosen == 1])
+    np.testing.assert_array_equal(PLAIN.extracted(pack(bits), pack(chosen)), expected)
 
-    table = sifting.tallied(basis, intensity, error)
 
-    for k in range(3):
-        mine = intensity == k
-        assert table[k, 0] == np.count_nonzero(mine & (basis == 0))
-        assert table[k, 1] == np.count_nonzero(mine & (basis == 1))
-        assert table[k, 2] == np.count_nonzero(mine & (basis == 1) & (error == 1))
+def test_one_word_bit_by_bit(rng):
+    for x, mask in (*words_of(rng, 20).reshape(-1, 2), words_of(rng, 2) & words_of(rng, 2)):
+        bits, chosen = (unpack(np.array([word], np.uint64), 64) for word in (x, mask))
+        count = int(chosen.sum())
+        together = np.zeros(64, np.uint8)
+        together[:count] = bits[chosen == 1]
+        apart = np.zeros(64, np.uint8)
+        apart[chosen == 1] = bits[:count]
+        assert words.popcount(mask) == count
+        assert words.compressed(x, mask) == pack(together)[0]
+        assert words.expanded(x, mask) == pack(apart)[0]
+
+
+@pytest.mark.parametrize("n", [0, *SIZES])
+def test_sifting_by_masks_and_counting(rng, n):
+    bit, basis, their_bit, their_basis = (random_bits(rng, n) for _ in range(4))
+    intensity = rng.integers(0, 3, n, dtype=np.uint8)
+    own = sifting.planes(bit | basis << 1 | intensity << 2)
+    key = np.zeros(own.shape[1] + 1, np.uint64)
+
+    counts = PLAIN.sift(
+        *own[:2], pack(their_basis), *own[2:], pack(their_bit[their_basis == 1]), n, key
+    )
+
+    in_key, in_test = (basis | their_basis) == 0, (basis & their_basis) == 1
+    expected = pack(bit[in_key])
+    np.testing.assert_array_equal(key[: expected.size], expected)
+    kinds = (in_key, in_test, in_test & (bit != their_bit))
+    expected = [np.count_nonzero(kind & (intensity == k)) for kind in kinds for k in range(3)]
+    assert counts.tolist() == expected
+
+
+# ----------------------------------------------------------------------------------- alignment
+@pytest.mark.parametrize("period_ps", [1000.0, 1367.989])
+def test_arrivals_are_a_histogram_of_the_phase(rng, period_ps):
+    time_ps = np.sort(rng.integers(-5000, 10**6, 300))
+
+    counts, ordered = alignment.arrivals(time_ps, period_ps)
+
+    phase = time_ps / period_ps % 1.0
+    expected, _ = np.histogram(phase, alignment.PHASES, (0.0, 1.0))
+    np.testing.assert_array_equal(counts, expected)
+    assert ordered and not alignment.arrivals(time_ps[::-1].copy(), period_ps)[1]
+
+
+@pytest.mark.parametrize("n_pulses", [1, 20, 1000])
+def test_events_are_the_distinct_slots(rng, n_pulses):
+    time_ps = np.sort(rng.integers(-5000, 60_000, 200))
+    detector = rng.integers(0, 4, 200, dtype=np.uint8)
+    slot, first, seen = np.empty(200, np.int64), *np.empty((2, 200), np.uint8)
+
+    n = alignment.events(time_ps, detector, 1000.0, 0.25, n_pulses, slot, first, seen)
+
+    at = np.floor(time_ps / 1000.0 - 0.25 + 0.5).astype(np.int64)
+    inside = (at >= 0) & (at < n_pulses)
+    distinct, start = np.unique(at[inside], return_index=True)
+    np.testing.assert_array_equal(slot[:n], distinct)
+    np.testing.assert_array_equal(first[:n], detector[inside][start])
+    sets = np.bitwise_or.reduceat(np.uint8(1) << detector[inside], start)
+    np.testing.assert_array_equal(seen[:n], sets)
 
 
 # ------------------------------------------------------------------------------------- Cascade

@@ -5,10 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from keyferry.bootstrap import engine
 from keyferry.config.policies import WebhookSettings
 from keyferry.config.site import load
 from keyferry.pki.authority import Authority
@@ -354,3 +356,12 @@ def test_what_check_reports_can_be_had_as_json(certified):
     assert told["block"]["duration_s"] == 1.0
     assert told["block"]["secret_bits"] > 10_000
     assert told["policies"] == ["backup"]
+
+
+def test_engines_with_other_settings_or_another_hash_do_not_agree(site_file, monkeypatch):
+    site = load(site_file)
+    ours = engine.terms_of(site).config_digest
+    other = replace(site, security=replace(site.security, eps_sec=site.security.eps_sec / 2))
+    assert engine.terms_of(other).config_digest != ours
+    monkeypatch.setattr(engine, "HASH", "toeplitz-of-all-columns")
+    assert engine.terms_of(site).config_digest != ours

@@ -21,6 +21,7 @@ from keyferry.store.sqlite import Store
 from keyferry.witness.keeper import BOTH_LANES, Duties
 from keyferry.witness.process import gate_of, watched
 from qkd_core.errors import AuthenticationPoolExhausted, ConfigError
+from qkd_core.photons.amplification import HASH
 from qkd_core.types.authentication import Lane
 from qkd_core.types.ids import Side
 from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob
@@ -70,12 +71,13 @@ def run_engine(site: SiteSettings, stopping: Callable[[], bool]) -> None:
 
 
 def terms_of(site: SiteSettings) -> LinkTerms:
-    """What both site files must say alike about the link; the digest is over exactly that."""
+    """What both site files must say alike about the link; the digest is over that and the hash."""
     link = site.link
     shared = {
         "link_id": link.link_id,
         "pulses": asdict(link.pulses),
         "security": asdict(site.security),
+        "amplification": HASH,
     }
     digest = sha256(dumps(shared, sort_keys=True).encode()).hexdigest()
     return LinkTerms(

@@ -6,7 +6,7 @@ Plain bit order: an element is two little-endian uint64 words, and bit i is the 
 import numpy as np
 from numba import njit
 
-from qkd_core.kernels.signatures import INT, WORDS_IN, WORDS_OUT
+from qkd_core.kernels.signatures import BITS_IN, INT, NOTHING, WORDS_IN, WORDS_OUT
 
 U = np.uint64
 REDUCTION = U(0x87)  # x^128 = x^7 + x^2 + x + 1
@@ -52,28 +52,13 @@ def multiply(a, b):
     return out
 
 
-@njit(WORDS_OUT(WORDS_IN, WORDS_IN, INT), cache=True, nogil=True)
-def polynomial_hash(hash_key, message, n_bits):
-    """Hash ``message``, closed by a block with its bit length, at the point ``hash_key``.
-
-    hash_key  uint64[2], r
-    message   uint64[2 m], blocks m_0 .. m_(m-1), zero beyond ``n_bits``
-    n_bits    the length block m_m
-
-    Returns uint64[2]: the sum of m_i r^(L - i) over the L = m + 1 blocks. Two messages collide
-    under at most L of the 2^128 keys, also when a fixed difference of the hashes is asked for.
-    Source: Carter and Wegman, "Universal classes of hash functions", 1979; den Boer, "A simple and
-    key-economical unconditional authentication scheme", 1993. The GHASH of NIST SP 800-38D is
-    the same polynomial with the bits of each byte reversed.
-    """
-    table = nibble_products(hash_key)
-    low, high = U(0), U(0)
-    for i in range(0, message.size + 2, 2):
-        if i < message.size:
-            low ^= message[i]
-            high ^= message[i + 1]
-        else:
-            low ^= U(n_bits)
+@njit(NOTHING(WORDS_IN, WORDS_IN, WORDS_OUT), cache=True, nogil=True)
+def _absorb(blocks, table, state):
+    """For each block of ``blocks``, uint64[2 m]: add it to ``state``, then multiply, in place."""
+    low, high = state[0], state[1]
+    for i in range(0, blocks.size, 2):
+        low ^= blocks[i]
+        high ^= blocks[i + 1]
         next_low, next_high = U(0), U(0)
         for place in range(16):
             at = U(32 * place) + (((low >> U(4 * place)) & U(15)) << U(1))
@@ -83,6 +68,33 @@ def polynomial_hash(hash_key, message, n_bits):
             next_low ^= table[at]
             next_high ^= table[at + U(1)]
         low, high = next_low, next_high
-    out = np.zeros(2, np.uint64)
-    out[0], out[1] = low, high
-    return out
+    state[0], state[1] = low, high
+
+
+@njit(WORDS_OUT(WORDS_IN, BITS_IN, INT), cache=True, nogil=True)
+def polynomial_hash(hash_key, message, n_bits):
+    """Hash ``message``, closed by a block with its bit length, at the point ``hash_key``.
+
+    hash_key  uint64[2], r
+    message   uint8[n], filled up with zeros to blocks m_0 .. m_(m-1) of 16 bytes
+    n_bits    the length block m_m
+
+    Returns uint64[2]: the sum of m_i r^(L - i) over the L = m + 1 blocks. Two messages collide
+    under at most L of the 2^128 keys, also when a fixed difference of the hashes is asked for.
+    Source: Carter and Wegman, "Universal classes of hash functions", 1979; den Boer, "A simple and
+    key-economical unconditional authentication scheme", 1993. The GHASH of NIST SP 800-38D is
+    the same polynomial with the bits of each byte reversed.
+    """
+    table = nibble_products(hash_key)
+    state = np.zeros(2, np.uint64)
+    rest = message.size & 15
+    _absorb(message[: message.size - rest].view(np.uint64), table, state)
+    closing = np.zeros(16, np.uint8)
+    if rest:
+        for i in range(rest):  # a loop: assigning a slice takes seconds to compile
+            closing[i] = message[message.size - rest + i]
+        _absorb(closing.view(np.uint64), table, state)
+    length = np.zeros(2, np.uint64)
+    length[0] = U(n_bits)
+    _absorb(length, table, state)
+    return state

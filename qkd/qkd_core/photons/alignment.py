@@ -4,9 +4,12 @@ import numpy as np
 import numpy.typing as npt
 
 from qkd_core.errors import LinkError
+from qkd_core.kernels.alignment import arrivals, events
 from qkd_core.photons.entropy import Entropy
+from qkd_core.types.bits import wipe
 from qkd_core.types.blocks import DecoySettings, Detections, RawKey
 
+Flags = npt.NDArray[np.uint8]
 PS_PER_S = 1e12
 DETECTORS = 4  # basis << 1 | bit
 ONE = np.uint8(1)
@@ -25,49 +28,49 @@ def align(detections: Detections, settings: DecoySettings, entropy: Entropy) -> 
     time_ps, detector = detections.time_ps, detections.detector
     if time_ps.shape != detector.shape or time_ps.ndim != 1:
         raise LinkError(f"{time_ps.shape} time tags, {detector.shape} detectors: not one each")
-    if np.any(time_ps[1:] < time_ps[:-1]):
-        raise LinkError("the time tags are not in time order")
     if np.any(detector >= DETECTORS):
         raise LinkError(f"detector {detector.max()}: there are {DETECTORS}, from 0")
-    slot = _slots(time_ps, PS_PER_S / settings.clock_hz)
-    inside = (slot >= 0) & (slot < settings.n_pulses)
-    first, outcome = _one_event_each(slot[inside], detector[inside], entropy)
-    return RawKey(
+    period_ps = PS_PER_S / settings.clock_hz
+    counts, ordered = arrivals(time_ps, period_ps)
+    if not ordered:
+        raise LinkError("the time tags are not in time order")
+    slot = np.empty(time_ps.size, np.int64)
+    outcome, seen = np.empty(time_ps.size, np.uint8), np.empty(time_ps.size, np.uint8)
+    phase = mean_phase(counts)
+    n = events(time_ps, detector, period_ps, phase, settings.n_pulses, slot, outcome, seen)
+    _draw_several(outcome[:n], seen[:n], entropy)
+    raw = RawKey(
         block_id=detections.block_id,
-        slot=first,
-        basis=outcome >> ONE,
-        bit=outcome & ONE,
+        slot=slot[:n],
+        basis=outcome[:n] >> ONE,
+        bit=outcome[:n] & ONE,
         intensity=np.zeros(0, np.uint8),
     )
+    wipe(outcome)
+    wipe(seen)
+    return raw
 
 
-def _slots(time_ps: npt.NDArray[np.int64], period_ps: float) -> npt.NDArray[np.int64]:
-    """int64[n]: the slot of each click, which lies within half a period of the mean phase.
+def mean_phase(counts: npt.NDArray[np.int64]) -> float:
+    """Where in their slots the pulses are, in periods, from -1/4 to 3/4.
 
-    The mean phase is taken between -1/4 and 3/4 of a period after the slot's beginning: a receiver
-    that reports arrivals in the middle of a slot, or at its beginning, is far from either end.
+    counts  int64[phases], clicks in each part of the period
+
+    A receiver that reports arrivals in the middle of a slot, or at its beginning, is far from
+    either end.
     """
-    if not time_ps.size:
-        return np.zeros(0, np.int64)
-    turns = time_ps / period_ps
-    mean = np.exp(2j * np.pi * (turns - np.floor(turns))).mean()
-    phase = (np.angle(mean) / (2 * np.pi) + 0.25) % 1.0 - 0.25
-    slot: npt.NDArray[np.int64] = np.floor(turns - phase + 0.5).astype(np.int64)
-    return slot
+    angles = 2 * np.pi * (np.arange(counts.size) + 0.5) / counts.size
+    mean = np.angle(np.exp(1j * angles) @ counts)
+    return float((mean / (2 * np.pi) + 0.25) % 1.0 - 0.25)
 
 
-def _one_event_each(
-    slot: npt.NDArray[np.int64], detector: npt.NDArray[np.uint8], entropy: Entropy
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
-    """The distinct slots, and the outcome (basis << 1 | bit) of each."""
-    distinct, start = np.unique(slot, return_index=True)
-    if not distinct.size:
-        return distinct, detector.copy()
-    seen = np.bitwise_or.reduceat(ONE << detector, start)  # a set of detectors each
-    outcome = detector[start]
-    several = np.flatnonzero(np.bitwise_count(seen) > 1)
+def _draw_several(outcome: Flags, seen: Flags, entropy: Entropy) -> None:
+    """Draw the outcome (basis << 1 | bit) where several detectors clicked, in place.
+
+    seen  uint8[n], a set of detectors each
+    """
+    several = np.flatnonzero(seen & (seen - ONE))
     drawn = np.frombuffer(entropy(several.size), np.uint8)
     both_bases = (seen[several] & 0b0011 > 0) & (seen[several] & 0b1100 > 0)
     basis = np.where(both_bases, drawn >> ONE & ONE, outcome[several] >> ONE)
     outcome[several] = basis << ONE | drawn & ONE
-    return distinct, outcome

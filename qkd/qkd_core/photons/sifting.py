@@ -9,23 +9,23 @@ whole and never enter the key.
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from qkd_core.errors import ChannelError, LinkError
-from qkd_core.kernels.sifting import extracted, tallied
+from qkd_core.kernels.sifting import extracted, planes, sift
 from qkd_core.photons import clicks
 from qkd_core.photons.bodies import bits_from_body, bits_to_body
 from qkd_core.ports import ClassicalChannel
 from qkd_core.types.authentication import MessageKind
-from qkd_core.types.bits import pack, unpack, wipe
+from qkd_core.types.bits import PackedBits, n_words, pack, wipe
 from qkd_core.types.blocks import Counts, DecoySettings, RawKey, SiftedKey, Tallies
 from qkd_core.types.ids import BlockId
 
 SETTING_MAX = 0b1011  # bit and basis set, intensity 2
-ONE = np.uint8(1)
 
 Flags = npt.NDArray[np.uint8]
 SettingsOf = Callable[[npt.NDArray[np.int64]], Flags]
@@ -33,17 +33,36 @@ SettingsOf = Callable[[npt.NDArray[np.int64]], Flags]
 
 
 @dataclass(frozen=True, slots=True)
-class Announced:
-    """What one end says of the shared events.
+class Own:
+    """What one end holds of the ``n_events`` shared events, one bit an event.
 
-    basis      uint8[n], 0 is the key basis
-    test_bit   uint8[n], the bit where the basis is 1, and 0 elsewhere
-    intensity  uint8[n], 0 to 2; empty at Bob
+    bit    packed, of both bases
+    basis  packed, 0 is the key basis
     """
 
-    basis: Flags
-    test_bit: Flags
-    intensity: Flags = field(default_factory=lambda: np.zeros(0, np.uint8))
+    n_events: int
+    bit: PackedBits = field(repr=False)
+    basis: PackedBits
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What the other end said of them.
+
+    basis  packed, one bit an event
+    test   packed, its bits in the test basis, one after the other
+    """
+
+    basis: PackedBits
+    test: PackedBits
+
+
+@dataclass(frozen=True, slots=True)
+class Intensities:
+    """Packed, one bit an event: was it the decoy, was it near vacuum; never both."""
+
+    decoy: PackedBits
+    vacuum: PackedBits
 
 
 def sift_alice(
@@ -58,91 +77,96 @@ def sift_alice(
     chosen = settings_of(slot)
     if chosen.shape != slot.shape or np.any(chosen > SETTING_MAX):
         raise LinkError(f"the device gave {chosen.shape} settings for {slot.shape} slots")
-    bit, basis = chosen & ONE, chosen >> ONE & ONE
-    intensity = chosen >> np.uint8(2)
-    wipe(chosen)
-    ours = Announced(basis, bit & basis, intensity)
-    channel.send_tagged(MessageKind.BASES, _bases_body(ours))
-    theirs = _read_outcomes(channel.receive(MessageKind.OUTCOMES), slot.size)
-    sifted = _sifted(block_id, settings, bit, ours, theirs)
-    wipe(bit)
-    return sifted
+    bit, basis, decoy, vacuum = planes(chosen)
+    with ExitStack() as afterwards:
+        afterwards.callback(wipe, bit)
+        wipe(chosen)
+        ours, intensities = Own(slot.size, bit, basis), Intensities(decoy, vacuum)
+        channel.send_tagged(MessageKind.BASES, _bases_body(ours, intensities))
+        theirs = _read_outcomes(channel.receive(MessageKind.OUTCOMES), slot.size)
+        return _sifted(block_id, settings, ours, theirs, intensities)
 
 
 def sift_bob(raw: RawKey, channel: ClassicalChannel, settings: DecoySettings) -> SiftedKey:
     """Sift at the detecting end. Raises ChannelError, PeerAborted, AuthenticationFailed."""
     channel.send_tagged(MessageKind.CLICKS, clicks.encoded(raw.slot))
-    theirs = _read_bases(channel.receive_tagged(MessageKind.BASES), raw.slot.size)
-    ours = Announced(raw.basis, raw.bit & raw.basis)
-    channel.send(MessageKind.OUTCOMES, _outcomes_body(ours))
-    return _sifted(raw.block_id, settings, raw.bit, theirs, ours)
+    body = channel.receive_tagged(MessageKind.BASES)
+    theirs, intensities = _read_bases(body, raw.slot.size)
+    with ExitStack() as afterwards:
+        ours = Own(raw.slot.size, pack(raw.bit), pack(raw.basis))
+        afterwards.callback(wipe, ours.bit)
+        channel.send(MessageKind.OUTCOMES, _outcomes_body(ours))
+        return _sifted(raw.block_id, settings, ours, theirs, intensities)
 
 
 def _sifted(
-    block_id: BlockId, settings: DecoySettings, bit: Flags, alice: Announced, bob: Announced
+    block_id: BlockId,
+    settings: DecoySettings,
+    ours: Own,
+    theirs: Announced,
+    intensities: Intensities,
 ) -> SiftedKey:
-    """The noun, from this end's own bits and what both announced."""
-    equal = np.flatnonzero(alice.basis == bob.basis)
-    error = (alice.test_bit ^ bob.test_bit)[equal]
-    table = tallied(alice.basis[equal], alice.intensity[equal], error)
-    key_counts, test_counts, test_errors = (_counts(column) for column in table.T)
+    """The noun, from this end's own bits and what was announced."""
+    room = np.empty(ours.bit.size + 1, np.uint64)
+    counts = sift(
+        ours.bit,
+        ours.basis,
+        theirs.basis,
+        intensities.decoy,
+        intensities.vacuum,
+        theirs.test,
+        ours.n_events,
+        room,
+    )
+    key_counts, test_counts, test_errors = (_counts(row) for row in counts.reshape(3, 3))
+    n_bits = sum(key_counts)
+    bits = room[: n_words(n_bits)].copy()
+    wipe(room)
     tallies = Tallies(
         n_pulses=settings.n_pulses,
         key_counts=key_counts,
         test_counts=test_counts,
         test_errors=test_errors,
     )
-    in_key = ONE - (alice.basis | bob.basis)
-    return SiftedKey(block_id, extracted(bit, in_key), sum(key_counts), tallies)
+    return SiftedKey(block_id, bits, n_bits, tallies)
 
 
-def _counts(column: npt.NDArray[np.int64]) -> Counts:
-    signal, decoy, vacuum = (int(count) for count in column)
+def _counts(row: npt.NDArray[np.int64]) -> Counts:
+    signal, decoy, vacuum = (int(count) for count in row)
     return signal, decoy, vacuum
 
 
-def _bases_body(ours: Announced) -> bytes:
+def _bases_body(ours: Own, intensities: Intensities) -> bytes:
     """Four planes of bits: basis, intensity (low and high bit), bits where the basis is 1."""
-    planes = (ours.basis, ours.intensity & ONE, ours.intensity >> ONE, _of_test(ours))
-    return b"".join(_plane(plane) for plane in planes)
+    said = (ours.basis, intensities.decoy, intensities.vacuum)
+    return b"".join(bits_to_body(plane, ours.n_events) for plane in said) + _test_body(ours)
 
 
-def _outcomes_body(ours: Announced) -> bytes:
+def _outcomes_body(ours: Own) -> bytes:
     """Two planes of bits: basis, and bits where the basis is 1."""
-    return _plane(ours.basis) + _plane(_of_test(ours))
+    return bits_to_body(ours.basis, ours.n_events) + _test_body(ours)
 
 
-def _of_test(ours: Announced) -> Flags:
-    announced: Flags = ours.test_bit[ours.basis == ONE]
-    return announced
+def _test_body(ours: Own) -> bytes:
+    return bits_to_body(extracted(ours.bit, ours.basis), _ones(ours.basis))
 
 
-def _plane(flags: Flags) -> bytes:
-    return bits_to_body(pack(flags), flags.size)
+def _ones(plane: PackedBits) -> int:
+    return int(np.bitwise_count(plane).sum())
 
 
-def _read_bases(body: bytes, n: int) -> Announced:
+def _read_bases(body: bytes, n: int) -> tuple[Announced, Intensities]:
     plane = (n + 7) // 8
-    basis, low, high = (
-        _read_plane(body[i * plane : (i + 1) * plane], n, "bases") for i in range(3)
+    basis, decoy, vacuum = (
+        bits_from_body(body[i * plane : (i + 1) * plane], n, "bases") for i in range(3)
     )
-    if np.any(low & high):
+    if np.any(decoy & vacuum):
         raise ChannelError("bases: an intensity is 3, there are 0 to 2")
-    return Announced(basis, _read_test_bits(body[3 * plane :], basis, "bases"), low | high << ONE)
+    test = bits_from_body(body[3 * plane :], _ones(basis), "bases")
+    return Announced(basis, test), Intensities(decoy, vacuum)
 
 
 def _read_outcomes(body: bytes, n: int) -> Announced:
     plane = (n + 7) // 8
-    basis = _read_plane(body[:plane], n, "outcomes")
-    return Announced(basis, _read_test_bits(body[plane:], basis, "outcomes"))
-
-
-def _read_plane(body: bytes, n: int, what: str) -> Flags:
-    return unpack(bits_from_body(body, n, what), n)
-
-
-def _read_test_bits(body: bytes, basis: Flags, what: str) -> Flags:
-    """uint8[n]: the announced bit where the basis is 1, and 0 elsewhere."""
-    out = np.zeros(basis.size, np.uint8)
-    out[basis == 1] = _read_plane(body, int(np.count_nonzero(basis)), what)
-    return out
+    basis = bits_from_body(body[:plane], n, "outcomes")
+    return Announced(basis, bits_from_body(body[plane:], _ones(basis), "outcomes"))

@@ -13,12 +13,12 @@ from hmac import compare_digest
 import numpy as np
 
 from qkd_core.errors import ChannelError, VerificationFailed
-from qkd_core.kernels.gf128 import multiply, polynomial_hash
+from qkd_core.kernels.gf128 import multiply
+from qkd_core.kernels.gf128_hash import polynomial_hash
 from qkd_core.photons.entropy import Entropy
 from qkd_core.ports import ClassicalChannel
 from qkd_core.proofs.correctness import verification_bits
 from qkd_core.types.authentication import MessageKind
-from qkd_core.types.bits import PackedBits
 from qkd_core.types.blocks import BlockPlan, ReconciledKey
 
 ELEMENT_BYTES = 16
@@ -55,19 +55,15 @@ def polynomial_hash_bytes(hash_key: bytes, message: bytes) -> bytes:
     in bits. Two messages of at most L blocks each have hashes with a given difference under at
     most (L + 1) / 2^128 of the keys.
     """
-    padded = np.zeros(-(-len(message) // ELEMENT_BYTES) * 2, "<u8")
-    padded.view(np.uint8)[: len(message)] = np.frombuffer(message, np.uint8)
-    hashed: PackedBits = polynomial_hash(np.frombuffer(hash_key, "<u8"), padded, 8 * len(message))
+    blocks = np.frombuffer(message, np.uint8)
+    hashed = polynomial_hash(np.frombuffer(hash_key, "<u8"), blocks, 8 * len(message))
     return hashed.tobytes()
 
 
 def _tag(key: ReconciledKey, elements: bytes, plan: BlockPlan) -> bytes:
     r, a = (np.frombuffer(elements, "<u8")[i : i + 2] for i in (0, 2))
-    product = multiply(polynomial_hash(r, _whole_blocks(key.bits), key.n_bits), a).tobytes()
+    hashed = polynomial_hash(r, key.bits.view(np.uint8), key.n_bits)
+    product = multiply(hashed, a).tobytes()
     n_bits = verification_bits(plan.policy.eps_cor, sum(c.high for c in plan.key_counts))
     tag = int.from_bytes(product, "little") & ((1 << n_bits) - 1)
     return tag.to_bytes((n_bits + 7) // 8, "little")
-
-
-def _whole_blocks(words: PackedBits) -> PackedBits:
-    return words if words.size % 2 == 0 else np.append(words, np.uint64(0))

@@ -1,6 +1,5 @@
 """How many bits of a verification hash make two keys equal except with ``eps_cor``."""
 
-from fractions import Fraction
 from math import log2
 
 from qkd_core.errors import PlanRefused
@@ -14,13 +13,13 @@ def verification_bits(eps_cor: float, n_bits_max: int) -> int:
     L is the number of 128-bit blocks of such a key and its length. Exact arithmetic. Raises
     PlanRefused when a field of 2^128 elements is too small for ``eps_cor``.
     """
-    left = Fraction(eps_cor) - Fraction(-(-n_bits_max // FIELD_BITS) + 1, 2**FIELD_BITS)
-    if left <= Fraction(1, 2**FIELD_BITS):
+    blocks = -(-n_bits_max // FIELD_BITS) + 1
+    numerator, denominator = eps_cor.as_integer_ratio()
+    left = (numerator << FIELD_BITS) - blocks * denominator  # over 2^128 denominators
+    if left <= denominator:
         raise PlanRefused(f"eps_cor {eps_cor:g} is too small for keys of {n_bits_max} bits")
-    n_bits = 1
-    while Fraction(1, 2**n_bits) > left:
-        n_bits += 1
-    return n_bits
+    inverse = -(-(denominator << FIELD_BITS) // left)  # rounded up
+    return max(1, (inverse - 1).bit_length())
 
 
 def correctness_cost_bits(eps_cor: float, n_bits_max: int) -> float:
