@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 
 
 @dataclass
