@@ -86,7 +86,7 @@ $(VENV)/peers: pyproject.toml | $(VENV)/installed
 	  then apt-get update -q && apt-get install -yq --no-install-recommends libgf2x3; fi
 	@touch $@
 
-# Our speed beside that of peers, in a table and in build/bench.json: make bench [STAGE=api,store]
+# Our speed beside that of peers, in a table and in build/bench.json: make bench [STAGE=api,plugin,...]
 bench: export NUMBA_CACHE_DIR := $(CURDIR)/build/numba-cache
 bench: $(VENV)/kernels $(VENV)/tools $(VENV)/peers
 	$(BIN)/python tests/bench/run.py $(if $(STAGE),--stage $(STAGE))

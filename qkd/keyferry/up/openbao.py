@@ -12,7 +12,7 @@ What is in its folder:
                     ``bao operator generate-root``. It opens nothing that seal.key does not.
     role-id, secret-id    how the KME logs in (AppRole ``keyferry``): writes under its prefix only
     plugins/        the secrets engine's launcher
-    engine-token    configures the secrets engine, no more
+    engine-token    configures the secrets engine and brings it up to a new version, no more
     reader-token    reads the keys and the list of mounts; written last, so that a folder with it
                     is set up, and what a broken-off set-up left behind is erased
     env.sh          for a shell: where the server is, and the reader's token, read from its file

@@ -54,7 +54,7 @@ def settings(folder: Path) -> dict[str, Any]:
 
 
 def mount(client: hvac.Client) -> str:
-    """Mount the engine at ``qkd/``; returns the token that may configure it, and nothing else."""
+    """Mount the engine at ``qkd/``; returns the token for `bring_up` and `configure`."""
     client.sys.enable_secrets_engine(PLUGIN, path=MOUNT)
     write = {"capabilities": ["create", "update", "read"]}
     client.sys.create_or_update_policy(
