@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STATE ?= .keyferry
 PARTS := build/parts.txt
 
-.PHONY: install up test check unit integration docs campaign bench clean
+.PHONY: install up test check unit integration docs campaign bench efficiency clean
 
 install: $(VENV)/installed
 
@@ -90,6 +90,12 @@ $(VENV)/peers: pyproject.toml | $(VENV)/installed
 bench: export NUMBA_CACHE_DIR := $(CURDIR)/build/numba-cache
 bench: $(VENV)/kernels $(VENV)/tools $(VENV)/peers
 	$(BIN)/python tests/bench/run.py $(if $(STAGE),--stage $(STAGE))
+
+# What error correction tells and how often it fails, over 1,000 frames a point: an hour or two of two cores.
+# make efficiency ONLY='--method cascade --longest 65536' takes a minute.
+efficiency: export NUMBA_CACHE_DIR := $(CURDIR)/build/numba-cache
+efficiency: $(VENV)/kernels
+	$(BIN)/python tests/efficiency/table.py $(ONLY)
 
 clean:
 	rm -rf $(VENV) build

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from qkd_core.errors import LinkDown
 from qkd_core.ports import AliceDevice, BobDevice
-from qkd_core.types.blocks import DecoySettings, Detections
+from qkd_core.types.blocks import Detections
 from qkd_core.types.ids import BlockId
+from qkd_core.types.plans import DecoySettings
 
 JITTER_SIGMAS = 8  # between two clicks, each late or early; P < 1e-8
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from qkd_core.errors import ConfigError, LinkDown
-from qkd_core.types.blocks import DecoySettings
 from qkd_core.types.ids import BlockId, Provenance, Side
+from qkd_core.types.plans import DecoySettings
 from qkd_sim_link.rendezvous import Rendezvous
 from qkd_sim_link.wire import START_MAX_S, VERSION, Malformed, Message, receive, send
 

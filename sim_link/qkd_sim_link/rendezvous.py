@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from qkd_core.errors import LinkDown
-from qkd_core.types.blocks import DecoySettings
 from qkd_core.types.ids import BlockId, Side
+from qkd_core.types.plans import DecoySettings
 from qkd_sim_link.sampling.event import ClickLaw, Clicks, sample
 from qkd_sim_link.sampling.pulses import settings_at
 from qkd_sim_link.scenario import Scenario

@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from qkd_core.errors import ConfigError
-from qkd_core.types.blocks import DecoySettings
+from qkd_core.types.plans import DecoySettings
 from qkd_core.types.settings_table import SettingsTable, parse
 
 DEFAULT = "direct-25km"

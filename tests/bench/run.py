@@ -16,11 +16,13 @@ from rows import Row, print_table, write_json
 STAGES = {
     "pa": "stage_pa",
     "sift": "stage_sift",
+    "cascade": "stage_cascade",
     "verify": "stage_verify",
     "tag": "stage_tag",
     "api": "stage_api",
     "store": "stage_store",
     "plugin": "stage_plugin",
+    "chain": "stage_chain",
 }
 BUILD = Path(__file__).parents[2] / "build"
 

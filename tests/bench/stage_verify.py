@@ -10,8 +10,9 @@ from rows import Row
 from stage_tag import SIZES, beside_peers, note
 
 from qkd_core.photons.verification import verify_alice
-from qkd_core.types.blocks import Interval, ReconciledKey
+from qkd_core.types.blocks import ReconciledKey
 from qkd_core.types.ids import BlockId
+from qkd_core.types.plans import Interval
 
 
 def measure(folder: Path, say: Callable[[str], None]) -> tuple[list[Row], list[str]]:

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from qkd_core.kernels.alignment import PHASES, arrivals
 from qkd_core.photons.alignment import align, mean_phase
-from qkd_core.types.blocks import DecoySettings, Detections
+from qkd_core.types.blocks import Detections
 from qkd_core.types.ids import BlockId, Provenance
+from qkd_core.types.plans import DecoySettings
 
 
 def settings_of(clock_hz: float, n_pulses: int) -> DecoySettings:

@@ -1,25 +1,27 @@
 """Whatever arrives on the wire, reading it ends in a frame or a ChannelError."""
 
+import sys
+from pathlib import Path
+from typing import ClassVar
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyferry.channel.frames import HEADER, NUMBER_LIMIT, TRAILER_BYTES, Header, Trailer
-from keyferry.engine import plan_message
+from keyferry.channel.transport import Transport
 from qkd_core.errors import ChannelError
 from qkd_core.types.authentication import Lane, MessageKind, PadName
 from qkd_core.types.ids import BlockId, Side
 
+sys.path.insert(0, str(Path(__file__).parent))
+from altered_bodies import altered, refused
+
+sys.path.pop(0)
+
 NUMBERS = st.integers(0, NUMBER_LIMIT - 1)
 NAMES = st.builds(
     PadName, st.just(Side.A), st.sampled_from(Lane), NUMBERS, st.integers(0, 2**32 - 1)
-)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3)
-    ),
-    max_leaves=20,
 )
 
 
@@ -69,15 +71,44 @@ def test_a_random_trailer_never_breaks_the_reader(data):
         pass
 
 
-@given(st.binary(max_size=200))
-def test_a_random_plan_is_refused(data):
-    with pytest.raises(ChannelError, match="malformed plan"):
-        plan_message.decode(data)
+class Stream:
+    """The bytes of a connection that then ends, in place of TLS."""
+
+    certificate: ClassVar[dict[str, object]] = {}
+
+    def __init__(self, data: bytes) -> None:
+        self.left, self.ended = data, False
+
+    def opened_into(self, view: memoryview) -> int:
+        part, self.left = self.left[: len(view)], self.left[len(view) :]
+        view[: len(part)] = part
+        self.ended = not part
+        return len(part)
 
 
-@given(JSON)
-def test_a_plan_of_the_wrong_shape_is_refused(told):
-    import json
+def a_stream() -> bytes:
+    """One frame without a tag and one with."""
+    name = PadName(Side.A, Lane.POOL, BlockId(3), 7)
+    trailer = Trailer(name, None, bytes(range(16)))
+    parts = []
+    for kind, flags in ((MessageKind.OUTCOMES, 0), (MessageKind.ACCEPTANCE, 3)):
+        parts += [Header(kind, flags, BlockId(5), BlockId(0), 9).encode(), b"nine byte"]
+    return b"".join([*parts, trailer.encode()])
 
-    with pytest.raises(ChannelError, match="malformed plan"):
-        plan_message.decode(json.dumps(told).encode())
+
+@settings(deadline=2000)
+@given(altered(a_stream()))
+def test_an_altered_stream_of_frames_gives_whole_frames_and_then_a_channel_error(data):
+    """It never waits for the socket, which is none: every byte that there is has come."""
+    transport = Transport(None, Stream(data), Side.A, None)
+    read = b""
+    for _ in range(3 + len(data) // HEADER.size):
+        found = []
+        if refused(lambda found=found: found.append(transport.receive(1.0)), ChannelError):
+            break
+        [frame] = found
+        trailer = b"" if frame.trailer is None else frame.trailer.encode()
+        read += frame.header.encode() + frame.body + trailer
+    else:
+        raise AssertionError("frames without end")
+    assert data.startswith(read)

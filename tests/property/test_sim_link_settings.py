@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qkd_core.types.blocks import DecoySettings
+from qkd_core.types.plans import DecoySettings
 from qkd_sim_link.sampling.pulses import alice_cells, bob_threshold, settings_at
 
 N = 2**40

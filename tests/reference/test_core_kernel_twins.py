@@ -4,12 +4,27 @@ The sizes are small enough for interpreted kernels too: `test_core_kernels_witho
 file again with the compiler switched off.
 """
 
+import sys
+from pathlib import Path
+from zlib import crc32
+
 import numpy as np
 import pytest
 
-from qkd_core.kernels import alignment, cascade, gf128, sifting
+from qkd_core.kernels import alignment, gf128, sifting
 from qkd_core.kernels import sifting_words as words
+from qkd_core.kernels.cascade_permutation import ROWS, origin
+from qkd_core.kernels.cascade_reference import FINISHED
+from qkd_core.photons.reconciliation import cascade_corrector, cascade_reference
+from qkd_core.photons.reconciliation.cascade_passes import passes
+from qkd_core.photons.reconciliation.frames import cut
 from qkd_core.types.bits import pack, unpack
+from qkd_core.types.reconciliation import Method, Reconciliation
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "efficiency"))
+from cascade_points import Post, both_ends, plan_for
+
+sys.path.pop(0)
 
 POLYNOMIAL = (1 << 128) | 0x87
 PLAIN = sifting.family(sifting.Extraction.PLAIN)
@@ -158,101 +173,84 @@ def test_events_are_the_distinct_slots(rng, n_pulses):
 
 
 # ------------------------------------------------------------------------------------- Cascade
-def splitmix(seed: int):
+def cascade_twin(differs, orders, sizes):
+    """The questions of Cascade, round by round: (pass, boundaries); from the truth, bit by bit.
+
+    differs  list of 0 and 1: where the ends differ; all 0 at the end
+    orders   of each pass, the bits in its order
+    """
+    known = []  # of each opened pass, the boundaries that were told
     while True:
-        seed = (seed + 0x9E3779B97F4A7C15) % 2**64
-        z = (seed ^ (seed >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
-        yield z ^ (z >> 31)
+        swept = [t for t in range(len(known)) if twin_odd(differs, orders[t], sizes[t])]
+        if not swept and len(known) == len(orders):
+            return
+        if not swept:
+            known.append(set())
+            continue
+        t = swept[0]
+        errors, odd = [], twin_odd(differs, orders[t], sizes[t])
+        while odd:
+            wide = []
+            for start, stop in odd:
+                while stop - start > 1 and ((start + stop) // 2 - 1) in known[t]:
+                    start, stop = twin_half(differs, orders[t], start, stop)
+                if stop - start > 1:
+                    wide.append((start, stop))
+                else:
+                    errors.append(orders[t][start])
+            if wide:
+                asked = [(start + stop) // 2 - 1 for start, stop in wide]
+                yield t, sorted(asked)
+                known[t].update(asked)
+            odd = [twin_half(differs, orders[t], start, stop) for start, stop in wide]
+        for bit in errors:
+            differs[bit] ^= 1
 
 
-@pytest.mark.parametrize("n", SIZES)
-def test_shuffle_is_fisher_yates(n):
-    expected, draws = list(range(n)), splitmix(99)
-    for i in range(n - 1, 0, -1):
-        j = (next(draws) >> 32) * (i + 1) >> 32
-        expected[i], expected[j] = expected[j], expected[i]
-
-    order = cascade.shuffled(np.uint64(99), n)
-
-    assert order.tolist() == expected
-    np.testing.assert_array_equal(cascade.inverted(order)[order], np.arange(n))
+def twin_odd(differs, order, size):
+    blocks = [(start, min(len(order), start + size)) for start in range(0, len(order), size)]
+    return [(s, e) for s, e in blocks if sum(differs[i] for i in order[s:e]) % 2]
 
 
-@pytest.mark.parametrize("n", SIZES)
-def test_gathering_flipping_and_prefixes(rng, n):
-    bits, order = random_bits(rng, n), cascade.shuffled(np.uint64(5), n)
-
-    np.testing.assert_array_equal(cascade.gathered(pack(bits), order), pack(bits[order]))
-    prefixes = np.bitwise_xor.accumulate(bits)
-    np.testing.assert_array_equal(unpack(cascade.prefix_parities(pack(bits)), n), prefixes)
-    positions = order[: n // 2]
-    words = pack(bits)
-    cascade.toggle_bits(words, positions)
-    bits[positions] ^= 1
-    np.testing.assert_array_equal(unpack(words, n), bits)
+def twin_half(differs, order, start, stop):
+    middle = (start + stop) // 2
+    return (start, middle) if sum(differs[i] for i in order[start:middle]) % 2 else (middle, stop)
 
 
-@pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("block", [1, 3, 8, 64, 100])
-def test_prefixes_that_start_at_blocks_and_parities_of_intervals(rng, n, block):
-    bits = random_bits(rng, n)
-    whole = cascade.prefix_parities(pack(bits))
-    apart = whole.copy()
+@pytest.mark.parametrize(("variant", "qber"), [("fast4", 0.03), ("tight9", 0.02), ("tight9", 0.2)])
+def test_cascade_asks_what_its_plain_twin_asks(rng, monkeypatch, variant, qber):
+    n, errors_at = 4096, rng.random(4096) < qber
+    keys = [random_bits(rng, n)]
+    keys.append(keys[0] ^ errors_at)
+    hashed = [(module, "frame_hash") for module in (cascade_reference, cascade_corrector)]
+    for module, name in hashed:  # it is made of intrinsics, and has its own tests
+        monkeypatch.setattr(module, name, lambda _point, bits, _n: crc32(bits.tobytes()) % 65536)
+    how = Reconciliation(method=Method.CASCADE, variant=variant, frame_bits=n)
+    alice, bob = both_ends([pack(key) for key in keys], n, plan_for(how, n, qber), bytes(24))
+    post, asked = Post(), []
+    while alice.open:
+        alice.speak(post)
+        bob.listen(post)
+        if bob.open:
+            bob.speak(post)
+            words = np.frombuffer(post.bodies[0], "<u8")
+            header = int(words[0])
+            if header != FINISHED:
+                boundaries = words[1:].view(np.uint16)[: header & 0xFFFFFF]
+                asked.append((header >> 24, sorted(boundaries.tolist())))
+            alice.listen(post)
 
-    cascade.start_at_blocks(apart, n, block)
-
-    expected = np.concatenate(
-        [np.bitwise_xor.accumulate(bits[s : s + block]) for s in range(0, n, block)]
-    )
-    np.testing.assert_array_equal(unpack(apart, n), expected)
-    starts = rng.integers(0, n, 70)
-    stops = starts + 1 + rng.integers(0, n - starts)
-    parities = [int(bits[a:b].sum()) & 1 for a, b in zip(starts, stops, strict=True)]
-    got = cascade.interval_parities(whole, starts, stops)
-    assert unpack(got, starts.size).tolist() == parities
-
-
-@pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("block", [1, 3, 64, 100])
-def test_flips_are_prefix_parities_of_what_was_flipped(rng, n, block):
-    positions = np.flatnonzero(random_bits(rng, n)).astype(np.uint32)
-    flipped = np.zeros((n + 63) // 64, np.uint64)
-    odd = np.zeros(-(-n // block), np.uint8)
-
-    cascade.flip(positions, n, block, flipped, odd)
-
-    mask = np.zeros(n, np.uint8)
-    mask[positions] = 1
-    blocks = [mask[s : s + block] for s in range(0, n, block)]
-    expected = np.concatenate([np.bitwise_xor.accumulate(b) for b in blocks])
-    np.testing.assert_array_equal(unpack(flipped, n), expected)
-    assert odd.tolist() == [int(b.sum()) & 1 for b in blocks]
-    known_even = np.zeros_like(flipped)
-    np.testing.assert_array_equal(cascade.odd_blocks(n, block, known_even, flipped), odd)
-
-
-def test_narrowing_goes_where_the_error_is_as_far_as_boundaries_are_known(rng):
-    n, block = 200, 64
-    error = np.zeros(n, np.uint8)
-    error[[5, 100, 199]] = 1  # one in each of three blocks, none in the second
-    difference = cascade.prefix_parities(pack(error))
-    cascade.start_at_blocks(difference, n, block)
-    none = np.zeros_like(difference)
-    starts, stops = np.array([0, 64, 192]), np.array([64, 128, 200])
-
-    cascade.narrow(starts, stops, block, none, difference, none)
-    assert (starts.tolist(), stops.tolist()) == ([0, 64, 192], [64, 128, 200])
-
-    cascade.narrow(starts, stops, block, ~none, difference, none)
-    assert starts.tolist() == [5, 100, 199]
-
-
-def test_recorded_differences_add_up_from_the_start_of_the_block():
-    known, difference = np.zeros(2, np.uint64), np.zeros(2, np.uint64)
-    starts, stops = np.array([0, 64, 8]), np.array([8, 72, 16])
-
-    cascade.record(starts, stops, np.array([0b111], np.uint64), 64, known, difference)
-
-    assert np.flatnonzero(unpack(known, 128)).tolist() == [7, 15, 71]
-    assert np.flatnonzero(unpack(difference, 128)).tolist() == [7, 71]
+    each = passes(cut(n, n), variant, qber, 0)
+    orders = [list(range(n))]
+    for t in range(each.number - 1):
+        base = t * ROWS * (n // 64)
+        orders.append(
+            [
+                int(origin(each.tables, np.uint64(base), np.uint64(n // 64), np.uint64(z)))
+                for z in range(n)
+            ]
+        )
+    differs = errors_at.astype(int).tolist()
+    assert asked == list(cascade_twin(differs, orders, each.block_bits.tolist()))
+    corrected = bob.corrector.bits ^ pack(keys[0])
+    np.testing.assert_array_equal(unpack(corrected, n), differs)

@@ -13,7 +13,7 @@ import pytest
 
 from qkd_core.proofs.lim2014 import Premises, bounds
 from qkd_core.proofs.sampling import errors_outside_max
-from qkd_core.types.blocks import Interval
+from qkd_core.types.plans import Interval
 
 FILE = Path(__file__).with_name("finite_key.json")
 VECTORS = {v["id"]: v for v in json.loads(FILE.read_text(encoding="ascii"))}

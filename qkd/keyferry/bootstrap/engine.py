@@ -2,9 +2,10 @@
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from json import dumps
 from pathlib import Path
@@ -13,9 +14,12 @@ from keyferry.bootstrap.stores import peer_session, store_of
 from keyferry.channel.transport import ChannelIdentity, Listener, Transport, connect
 from keyferry.clock import SystemClock
 from keyferry.config.site import SiteSettings
-from keyferry.engine.block import AliceEnd, BobEnd, LinkEnd, LinkTerms
+from keyferry.engine.block import AliceEnd, BobEnd, LinkEnd
+from keyferry.engine.correcting import CorrectionPolicy
+from keyferry.engine.decoy import DecoyAlice, DecoyBob
 from keyferry.engine.loop import Engine
 from keyferry.engine.room import Room
+from keyferry.engine.terms import LinkTerms
 from keyferry.store.connection import check_private
 from keyferry.store.sqlite import Store
 from keyferry.witness.keeper import BOTH_LANES, Duties
@@ -24,20 +28,37 @@ from qkd_core.errors import AuthenticationPoolExhausted, ConfigError
 from qkd_core.photons.amplification import HASH
 from qkd_core.types.authentication import Lane
 from qkd_core.types.ids import Side
+from qkd_core.types.plans import DecoySettings
 from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob
 
 log = logging.getLogger(__name__)
 
 ACCEPT_S = 10.0
+SWITCH_S = 0.001  # a block whose kernel is done does not wait long for another one's Python
+
+RoundTrip = Callable[[], float]
 
 
 def run_engine(site: SiteSettings, stopping: Callable[[], bool]) -> None:
-    """The engine process. Raises AuthenticationPoolExhausted when it starts without a pad.
+    """The engine process, with the link that the site file names. Raises as `serve`."""
+    terms = terms_of(site)
+    serve(site, terms, lambda store, trip: _end(site, terms, store, trip), stopping)
+
+
+def serve(
+    site: SiteSettings,
+    terms: LinkTerms,
+    end_of: Callable[[Store, RoundTrip], LinkEnd],
+    stopping: Callable[[], bool],
+) -> None:
+    """Run one end of a link, which ``end_of`` makes of the store and the channel's figures.
+
+    Raises AuthenticationPoolExhausted when it starts without a pad.
 
     It returns as well when the site may not tag any more, as after a rekey: what it holds is of
     before that. Raises ConfigError.
     """
-    terms = terms_of(site)
+    sys.setswitchinterval(SWITCH_S)
     duties = Duties(lanes=BOTH_LANES)
     with (
         channel_of(site) as connected,
@@ -46,10 +67,10 @@ def run_engine(site: SiteSettings, stopping: Callable[[], bool]) -> None:
     ):
         take_preshared_secret(site.link.preshared_secret, store)
         gate = gate_of(store)
-        block_s = site.link.pulses.n_pulses / site.link.pulses.clock_hz
         with watched(store, session, site.state_dir, duties, SystemClock()) as keeper:
             if not keeper.wait_open(stopping):
                 return
+            meeting = Meeting(connected)
             begun = store.witness.marks().incarnation
 
             def is_over() -> bool:
@@ -57,14 +78,15 @@ def run_engine(site: SiteSettings, stopping: Callable[[], bool]) -> None:
                 return stopping() or not gate.is_open or store.witness.marks().incarnation != begun
 
             engine = Engine(
-                end=_end(site, terms, store),
+                end=end_of(store, meeting.round_trip_s),
                 terms=terms,
                 blocks=store.blocks,
                 pads=store.pads,
                 agreement=store.agreement,
                 room=Room(store.blocks, store.pads, site.keeping),
-                connect=connected,
-                timeout_s=site.link.timeout_s + 2 * block_s,
+                connect=meeting.connect,
+                timeout_s=site.link.timeout_s + 2 * terms.settings.link_s,
+                blocks_in_flight=site.link.blocks_in_flight,
                 stopping=is_over,
             )
             engine.run_until_rekeyed()
@@ -89,23 +111,52 @@ def terms_of(site: SiteSettings) -> LinkTerms:
     )
 
 
-def _end(site: SiteSettings, terms: LinkTerms, store: Store) -> LinkEnd:
+def correction_of(
+    site: SiteSettings, terms: LinkTerms, round_trip_s: RoundTrip
+) -> CorrectionPolicy:
+    """The link's policy for error correction, by the site file."""
+    return CorrectionPolicy(
+        methods=site.link.correction,
+        block_s=terms.settings.link_s,
+        blocks_in_flight=site.link.blocks_in_flight,
+        errors_count=isinstance(terms.settings, DecoySettings),
+        round_trip_s=round_trip_s,
+    )
+
+
+@dataclass(slots=True)
+class Meeting:
+    """Connects, and remembers the connection for its figures."""
+
+    connected: Callable[[], Transport]
+    _transport: Transport | None = None
+
+    def connect(self) -> Transport:
+        self._transport = self.connected()
+        return self._transport
+
+    def round_trip_s(self) -> float:
+        """Of the present connection; 0 when there is none."""
+        return self._transport.round_trip_s() if self._transport else 0.0
+
+
+def _end(site: SiteSettings, terms: LinkTerms, store: Store, round_trip_s: RoundTrip) -> LinkEnd:
     device = site.link.device
+    room = Room(store.blocks, store.pads, site.keeping)
     if site.side is Side.A:
-        return AliceEnd(
+        alice = DecoyAlice(
             terms=terms,
             device=SimulatedAlice(device.socket, device.credential, timeout_s=device.timeout_s),
-            blocks=store.blocks,
             pads=store.pads,
             configured=site.link.model,
-            room=Room(store.blocks, store.pads, site.keeping),
+            correction=correction_of(site, terms, round_trip_s),
         )
-    return BobEnd(
+        return AliceEnd(link=alice, blocks=store.blocks, room=room)
+    bob = DecoyBob(
         terms=terms,
         device=SimulatedBob(device.socket, device.credential, timeout_s=device.timeout_s),
-        blocks=store.blocks,
-        room=Room(store.blocks, store.pads, site.keeping),
     )
+    return BobEnd(link=bob, blocks=store.blocks, room=room)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from qkd_core.errors import ChannelError
+from qkd_core.ports.link import Body
 from qkd_core.types.authentication import TAG_BYTES, Lane, MessageKind, PadName
 from qkd_core.types.ids import BlockId, Side
 
@@ -93,6 +94,8 @@ class Trailer(NamedTuple):
                     BlockId(acknowledged[1]),
                     acknowledged[2],
                 )
+            elif any(acknowledged[1:]):  # not what the tag covers
+                raise ChannelError("a trailer that names a pad of no lane")
         except ValueError:
             raise ChannelError(f"lane {lane} or {acknowledged[0]} is unknown") from None
         return cls(name, verified, data[NAMES.size :])
@@ -103,5 +106,5 @@ TRAILER_BYTES = NAMES.size + TAG_BYTES
 
 class Frame(NamedTuple):
     header: Header
-    body: bytes
+    body: Body
     trailer: Trailer | None

@@ -5,19 +5,28 @@ TLS keeps nuisance out; it is not part of the proof (`architecture.md`, section 
 
 import socket
 import ssl
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from select import select
+from struct import Struct
+from threading import Lock
+from typing import Any, cast
 
 from keyferry.channel.frames import HEADER, TAGGED, TRAILER_BYTES, Frame, Header, Trailer
+from keyferry.channel.mail import Silent
 from qkd_api.trust import LiveContext, TlsFiles, Trust
 from qkd_core.errors import ChannelError, ConfigError, NotAuthorised
 from qkd_core.types.ids import KmeId, Side
 
 KEEPALIVE_IDLE_S = 5
 UNACKNOWLEDGED_MS = 15_000
+PIECE_BYTES = 1 << 18  # what goes through TLS at once
+SLICE_S = 0.02
+TCP_INFO_BYTES, ROUND_TRIP_AT, ROUND_TRIP_US = 104, 68, Struct("=I")  # tcpi_rtt: linux/tcp.h
 HANDSHAKE_S = 5.0  # for each step of it; somebody else may be waiting
+WHOLE_S = 30.0  # in which a frame is there that has begun, however little time its reader has left
 
 
 class ChannelIdentity:
@@ -48,55 +57,159 @@ class ChannelIdentity:
         self.trust.require_unrevoked(context)
         return context
 
-    def check(self, connection: ssl.SSLSocket) -> None:
+    def check(self, certificate: dict[str, Any]) -> None:
         """Raises ChannelError once the peer's certificate is revoked."""
         try:
-            self.trust.check(connection.getpeercert() or {})
+            self.trust.check(certificate)
         except NotAuthorised as error:
             raise ChannelError(f"the peer's engine: {error}") from error
 
 
 class Transport:
-    """One connection to the peer's engine. Not thread-safe: an engine talks to one peer in turn."""
+    """One connection to the peer's engine; one thread receives, any may send.
 
-    def __init__(self, connection: ssl.SSLSocket, sender: Side, identity: ChannelIdentity) -> None:
-        """``sender``: the side at the other end."""
-        self._connection = connection
+    TLS runs in memory and the socket beside it: a TLS connection is not for two threads at once,
+    and a receiver that waits must not keep the others from sending.
+    """
+
+    def __init__(
+        self, plain: socket.socket, tls: "InMemory", sender: Side, identity: ChannelIdentity
+    ) -> None:
+        """``sender``: the side at the other end. The handshake is over."""
+        self._socket, self._tls = plain, tls
         self._sender = sender
         self._identity = identity
+        self._sending, self._absorbing = Lock(), Lock()
 
     def send(self, frame: Frame) -> None:
         """Raises ChannelError."""
-        parts = [frame.header.encode(), frame.body]
-        if frame.trailer is not None:
-            parts.append(frame.trailer.encode())
-        self._identity.check(self._connection)
-        with channel_errors("sending"):
-            self._connection.sendall(b"".join(parts))
+        trailer = b"" if frame.trailer is None else frame.trailer.encode()
+        data = memoryview(b"".join((frame.header.encode(), frame.body, trailer)))
+        self._identity.check(self._tls.certificate)
+        with self._sending, channel_errors("sending"):
+            for start in range(0, len(data), PIECE_BYTES):
+                self._push(self._tls.sealed(data[start : start + PIECE_BYTES]))
 
     def receive(self, timeout_s: float) -> Frame:
-        """The next whole frame. Raises ChannelError when it does not come in time."""
+        """The next whole frame. Raises Silent when none has begun in time, ChannelError."""
         with channel_errors("receiving"):
-            self._connection.settimeout(timeout_s)
-            header = Header.decode(self._exactly(HEADER.size))
-            body = self._exactly(header.n_body)
+            first = self._exactly(1, timeout_s, begun=False)
+            whole_s = max(timeout_s, WHOLE_S)
+            header = Header.decode(bytes(first + self._exactly(HEADER.size - 1, whole_s)))
+            body = bytes(self._exactly(header.n_body, whole_s))
             trailer = None
             if header.flags & TAGGED:
-                trailer = Trailer.decode(self._exactly(TRAILER_BYTES), self._sender)
+                trailer = Trailer.decode(bytes(self._exactly(TRAILER_BYTES, whole_s)), self._sender)
         return Frame(header, body, trailer)
 
-    def close(self) -> None:
-        self._connection.close()
+    def round_trip_s(self) -> float:
+        """As the system has measured it lately, in seconds. Raises ChannelError."""
+        with channel_errors("asking for its round-trip time"):
+            told = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
+        return float(ROUND_TRIP_US.unpack_from(told, ROUND_TRIP_AT)[0]) / 1e6
 
-    def _exactly(self, n: int) -> bytes:
+    def close(self) -> None:
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes those who wait at it
+        self._socket.close()
+
+    def _push(self, data: bytes) -> None:
+        """Give ``data`` to the network; while it takes none, take in what the peer sends.
+
+        Otherwise two ends that both send much would wait for each other.
+        """
+        view = memoryview(data)
+        end = time.monotonic() + UNACKNOWLEDGED_MS / 1000
+        while view:
+            try:
+                view = view[self._socket.send(view) :]
+            except (BlockingIOError, InterruptedError):
+                if time.monotonic() > end:
+                    raise TimeoutError from None
+                ready, _, _ = select([self._socket], [self._socket], [], SLICE_S)
+                if ready:
+                    self._absorb()
+
+    def _exactly(self, n: int, timeout_s: float, *, begun: bool = True) -> bytearray:
         data = bytearray(n)
         view = memoryview(data)
+        end = time.monotonic() + timeout_s
         while view:
-            got = self._connection.recv_into(view)
-            if not got:
+            got = self._tls.opened_into(view)
+            if got:
+                begun = True
+                view = view[got:]
+            elif self._tls.ended:
                 raise ChannelError("the peer closed the connection")
-            view = view[got:]
-        return bytes(data)
+            else:
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError if begun else Silent("the peer is silent")
+                # In slices: a thread that sends may have taken in what is waited for.
+                if select([self._socket], [], [], min(left, SLICE_S))[0]:
+                    self._absorb()
+        return data
+
+    def _absorb(self) -> None:
+        """Take in what the socket has, if it has any."""
+        with self._absorbing:
+            try:
+                self._tls.take_in(self._socket.recv(PIECE_BYTES))
+            except (BlockingIOError, InterruptedError):
+                return
+
+
+class InMemory:
+    """TLS between two buffers. Any thread may use it."""
+
+    def __init__(self, context: ssl.SSLContext, *, server: bool) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server)
+        self._lock = Lock()
+        self.ended = False  # the peer has closed
+        self.certificate: dict[str, Any] = {}  # of the peer, after the handshake
+
+    def shake_hands(self, plain: socket.socket) -> None:
+        """Over a socket that blocks, with its timeout. Raises OSError (SSLError is one)."""
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                plain.sendall(self._outgoing.read())
+                data = plain.recv(PIECE_BYTES)
+                if not data:
+                    raise ConnectionResetError("closed during the handshake") from None
+                self._incoming.write(data)
+            else:
+                plain.sendall(self._outgoing.read())
+                self.certificate = dict(self._tls.getpeercert() or {})
+                return
+
+    def sealed(self, data: memoryview) -> bytes:
+        """``data`` on its way out."""
+        with self._lock:
+            self._tls.write(data)
+            return self._outgoing.read()
+
+    def take_in(self, data: bytes) -> None:
+        """What came from the network; nothing means that the peer has closed."""
+        with self._lock:
+            if data:
+                self._incoming.write(data)
+            else:
+                self._incoming.write_eof()
+
+    def opened_into(self, view: memoryview) -> int:
+        """Put into ``view`` what has come, and return how many bytes; 0 when none has."""
+        with self._lock:
+            try:
+                got = cast(int, self._tls.read(len(view), cast(Any, view)))
+            except ssl.SSLWantReadError:
+                return 0
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                got = 0
+            self.ended = self.ended or not got
+            return got
 
 
 @contextmanager
@@ -106,7 +219,7 @@ def channel_errors(doing: str) -> Iterator[None]:
         yield
     except TimeoutError as error:
         raise ChannelError(f"the peer is silent ({doing})") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: another thread has closed the socket
         raise ChannelError(f"the connection broke while {doing}: {error}") from error
 
 
@@ -132,10 +245,9 @@ class Listener:
             self._socket.settimeout(timeout_s)
             plain, _ = self._socket.accept()
             with closed_on_error(plain):
-                tuned(plain, HANDSHAKE_S)
-                connection = self._context.current().wrap_socket(plain, server_side=True)
-                require_peer(connection, self._identity.peer_kme)
-        return Transport(connection, Side.A, self._identity)
+                tls = InMemory(self._context.current(), server=True)
+                met(plain, tls, self._identity)
+        return Transport(plain, tls, Side.A, self._identity)
 
     def close(self) -> None:
         self._socket.close()
@@ -147,10 +259,17 @@ def connect(host: str, port: int, identity: ChannelIdentity, timeout_s: float) -
     with channel_errors("connecting"):
         plain = socket.create_connection((host, port), timeout_s)
         with closed_on_error(plain):
-            tuned(plain, HANDSHAKE_S)
-            connection = context.wrap_socket(plain)
-            require_peer(connection, identity.peer_kme)
-    return Transport(connection, Side.B, identity)
+            tls = InMemory(context, server=False)
+            met(plain, tls, identity)
+    return Transport(plain, tls, Side.B, identity)
+
+
+def met(plain: socket.socket, tls: InMemory, identity: ChannelIdentity) -> None:
+    """The handshake, and who it is. The socket does not block afterwards."""
+    tuned(plain, HANDSHAKE_S)
+    tls.shake_hands(plain)
+    require_peer(tls.certificate, identity.peer_kme)
+    plain.setblocking(False)
 
 
 @contextmanager
@@ -172,10 +291,9 @@ def tuned(plain: socket.socket, timeout_s: float) -> None:
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
 
 
-def require_peer(connection: ssl.SSLSocket, peer_kme: KmeId) -> None:
+def require_peer(certificate: dict[str, Any], peer_kme: KmeId) -> None:
     """Raises ChannelError unless the certificate names the expected KME as its URI."""
     wanted = f"urn:keyferry:kme:{peer_kme}"
-    certificate: Any = connection.getpeercert() or {}
     names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "URI"]
     if names != [wanted]:
         raise ChannelError(f"the peer's certificate names {names}, not {wanted}")

@@ -220,7 +220,10 @@ def require_usable(settings: "SiteSettings") -> None:
 def expected_key(settings: "SiteSettings") -> int:
     """The secret bits of a block on a link like the file's model. Raises ConfigError at none."""
     from qkd_core.errors import ConfigError, PlanRefused
-    from qkd_core.proofs.plan import PlanRequest, Terms, plan_block
+    from qkd_core.photons.reconciliation.choice import candidates
+    from qkd_core.photons.reconciliation.stage import disclosed_expected
+    from qkd_core.proofs.plan import PlanRequest, plan_block
+    from qkd_core.proofs.terms import Terms
     from qkd_core.types.ids import BlockId, Provenance
 
     link = settings.link
@@ -232,7 +235,12 @@ def expected_key(settings: "SiteSettings") -> int:
         config_digest="",
     )
     request = PlanRequest(
-        terms=terms, model=link.model, block_id=BlockId(1), provenance=Provenance.DEVICE
+        terms=terms,
+        model=link.model,
+        block_id=BlockId(1),
+        provenance=Provenance.DEVICE,
+        reconciliation=next(candidates(link.correction, False)),
+        disclosed_expected=disclosed_expected,
     )
     try:
         return plan_block(request).n_secret

@@ -24,6 +24,9 @@ import click
 def up(*, state: Path, scenario: str, once: bool, as_json: bool) -> None:
     """Run two sites, a simulated link and an OpenBao server at each, on this machine.
 
+    The first start compiles kernels and keeps them in the state directory, or where the
+    environment variable NUMBA_CACHE_DIR says.
+
     \b
     Examples:
       keyferry up                            until Ctrl-C, with live progress

@@ -10,8 +10,9 @@ from keyferry.config.store import StoreSettings, read_store
 from qkd_api.trust import TlsFiles
 from qkd_core.errors import ConfigError
 from qkd_core.keys.quotas import SaePolicy
-from qkd_core.types.blocks import DecoySettings, LinkModel, SecurityPolicy
 from qkd_core.types.ids import KmeId, LinkId, Provenance, SaeId, Side
+from qkd_core.types.plans import DecoySettings, LinkModel, SecurityPolicy
+from qkd_core.types.reconciliation import Method
 from qkd_core.types.settings_table import SettingsTable, parse
 
 PORTS = (1, 65535)
@@ -39,7 +40,12 @@ class DeviceSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSettings:
-    """The link to the peer site. ``channel``: where B's engine listens and A's connects."""
+    """The link to the peer site.
+
+    ``channel``: where B's engine listens and A's connects. ``blocks_in_flight``: so many blocks
+    are on their way at once, of which the link serves one. ``correction``: methods of error
+    correction that A may plan with.
+    """
 
     link_id: LinkId
     peer_kme: KmeId
@@ -50,6 +56,8 @@ class LinkSettings:
     pulses: DecoySettings
     model: LinkModel
     timeout_s: float
+    blocks_in_flight: int
+    correction: frozenset[Method]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,9 +216,19 @@ def _link(table: SettingsTable, files: _Files) -> LinkSettings:
         pulses=_pulses(table),
         model=_model(table),
         timeout_s=table.number("timeout_s", 1, 3600, 60.0),
+        blocks_in_flight=table.integer("blocks_in_flight", 1, 64, 4),
+        correction=_correction(table),
     )
     table.finish()
     return link
+
+
+def _correction(table: SettingsTable) -> frozenset[Method]:
+    every = tuple(method.value for method in Method)
+    named = table.texts("correction", every, every)
+    if not named:
+        raise table.refuse("correction", list(named), f"must be one or more of {', '.join(every)}")
+    return frozenset(Method(name) for name in named)
 
 
 def _device(table: SettingsTable, files: _Files) -> DeviceSettings:

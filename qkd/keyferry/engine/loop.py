@@ -4,13 +4,15 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-from keyferry.channel.conversation import Conversation, FrameTransport, Line
-from keyferry.engine.block import LinkEnd, LinkTerms
+from keyferry.channel.conversation import Conversation, Line
+from keyferry.channel.mail import FrameTransport
+from keyferry.engine.block import LinkEnd
+from keyferry.engine.flight import Flight
 from keyferry.engine.greeting import greet
 from keyferry.engine.room import Room
 from keyferry.engine.settling import settle
+from keyferry.engine.terms import LinkTerms
 from qkd_core.errors import (
     AuthenticationFailed,
     AuthenticationPoolExhausted,
@@ -48,10 +50,6 @@ class Pause:
         self._failures = 0
 
 
-class ClosableTransport(FrameTransport, Protocol):
-    def close(self) -> None: ...
-
-
 @dataclass(slots=True, kw_only=True)
 class Engine:
     """One end of one link. ``connect`` waits for the peer's engine and raises ChannelError."""
@@ -62,8 +60,9 @@ class Engine:
     pads: PadStore
     agreement: AgreementStore
     room: Room
-    connect: Callable[[], ClosableTransport]
+    connect: Callable[[], FrameTransport]
     timeout_s: float
+    blocks_in_flight: int = 4
     stopping: Callable[[], bool] = lambda: False
 
     def run_until_rekeyed(self) -> None:
@@ -112,24 +111,66 @@ class Engine:
         """Greet, settle, and run blocks while the connection lasts."""
         authenticator = Authenticator(self.end.side, self.pads)
         line = Line(transport, authenticator, self.terms.link_id, self.timeout_s)
-        greet(line, self.terms)
+        at_most = greet(line, self.terms, self.blocks_in_flight)
         outcome = settle(line, self.blocks, self.agreement)
         for block in outcome.made_available:
             log.info("block %d settled: available", block)
         for block in outcome.destroyed:
             log.warning("block %d settled: destroyed, the peer does not have it", block)
-        while not self.stopping() and not self.room.must_wait():
-            if self._one_block(line):
+        self._fly(line, at_most, failing)
+
+    def _fly(self, line: Line, at_most: int, failing: Pause) -> None:
+        """One block after another over the link, and what follows side by side."""
+
+        def interrupt(error: BaseException) -> None:
+            line.mail.fail(ChannelError(f"given up: {error}"))
+
+        flight = Flight(
+            lambda block_id, link_is_free: self._one_block(line, block_id, link_is_free),
+            at_most,
+            interrupt,
+        )
+        try:
+            while not self.stopping() and not self.room.must_wait():
+                if flight.wait_free(SLICE_S):
+                    flight.start(BlockId(self.blocks.newest() + 1))
+                self._keep_pace(flight.outcomes(), failing)
+            self._end_flight(flight, line)
+        except BaseException as error:
+            flight.abandon(error)
+            raise
+
+    def _keep_pace(self, outcomes: list[bool], failing: Pause) -> None:
+        for gave_key in outcomes:
+            if gave_key:
                 failing.forget()
             elif self.end.side is Side.A:  # A begins each block, so A sets the pace
                 failing.take()
 
-    def _one_block(self, line: Line) -> bool:
-        """Whether the next block gave key. Its failure is recorded, told to the peer, ends here."""
-        block_id = BlockId(self.blocks.newest() + 1)
+    def _end_flight(self, flight: Flight, line: Line) -> None:
+        """Finish what is past the link. A block that B waits for may never be begun."""
+        deadline = time.monotonic() + self.timeout_s
+        while flight.link_is_busy and time.monotonic() < deadline and not self.stopping():
+            flight.wait_free(SLICE_S)
+        if flight.link_is_busy:
+            flight.abandon(ChannelError("the engine stops"))
+        else:
+            line.mail.open_no_more()  # the peer may have begun blocks that this end will not
+            flight.land()
+
+    def _one_block(self, line: Line, block_id: BlockId, link_is_free: Callable[[], None]) -> bool:
+        """Whether the block gave key. Its failure is recorded, told to the peer, ends here."""
         talk = Conversation(line, block_id)
         try:
-            block = self.end.run_block(talk, block_id)
+            return self._run_block(talk, block_id, link_is_free)
+        finally:
+            talk.close()
+
+    def _run_block(
+        self, talk: Conversation, block_id: BlockId, link_is_free: Callable[[], None]
+    ) -> bool:
+        try:
+            block = self.end.run_block(talk, block_id, link_is_free)
         except PeerAborted as error:
             # The peer aborts before it stores: what is pending here is at this site only.
             if self.blocks.state(block_id) is BlockState.PENDING:

@@ -1,4 +1,4 @@
-"""A block plan on the wire: JSON with exactly the fields of `BlockPlan`."""
+"""A block plan on the wire: JSON with exactly the fields of its kind."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -6,8 +6,18 @@ from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
 from qkd_core.errors import ChannelError, ConfigError
-from qkd_core.types.blocks import BlockPlan, DecoySettings, Interval, SecurityPolicy
+from qkd_core.proofs import bbm92, lim2014
 from qkd_core.types.ids import BlockId, LinkId, Provenance
+from qkd_core.types.plans import (
+    BlockPlan,
+    DecoyPlan,
+    DecoySettings,
+    Interval,
+    PairPlan,
+    PairSettings,
+    SecurityPolicy,
+)
+from qkd_core.types.reconciliation import Method, Reconciliation
 
 T = TypeVar("T")
 
@@ -23,7 +33,11 @@ def decode(body: bytes) -> BlockPlan:
     """
     try:
         told = json.loads(body)
-        return _exactly(BlockPlan, told, _PLAN)
+        theorem = _text(told["theorem"])
+        if theorem not in _KINDS:
+            raise ValueError(f"theorem {theorem[:40]!r} is unknown")
+        kind, readers = _KINDS[theorem]
+        return _exactly(kind, told, _COMMON | readers)
     except (ValueError, TypeError, KeyError, RecursionError, ConfigError) as error:
         raise ChannelError(f"malformed plan: {error}") from error
 
@@ -54,6 +68,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{str(value)[:40]!r} is neither true nor false")
+    return value
+
+
 def _three(reader: Callable[[Any], T]) -> Callable[[Any], tuple[T, T, T]]:
     def read(value: Any) -> tuple[T, T, T]:
         first, second, third = value
@@ -74,19 +94,37 @@ _SETTINGS: dict[str, Callable[[Any], Any]] = {
     "p_key_basis": _number,
 }
 _POLICY = {"eps_sec": _number, "eps_cor": _number, "abort_rate": _number}
-_PLAN: dict[str, Callable[[Any], Any]] = {
+_PAIR_SETTINGS = {"n_key": _integer, "n_test": _integer, "link_s": _number}
+_RECONCILIATION: dict[str, Callable[[Any], Any]] = {
+    "method": lambda value: Method(_text(value)),
+    "variant": _text,
+    "frame_bits": _integer,
+    "roles_swap": _flag,
+}
+_COMMON: dict[str, Callable[[Any], Any]] = {
     "block_id": lambda value: BlockId(_integer(value)),
     "link_id": lambda value: LinkId(_text(value)),
     "theorem": _text,
-    "settings": lambda value: _exactly(DecoySettings, value, _SETTINGS),
     "policy": lambda value: _exactly(SecurityPolicy, value, _POLICY),
-    "key_counts": _three(_interval),
-    "test_counts": _three(_interval),
-    "test_errors_max": _three(_integer),
+    "reconciliation": lambda value: _exactly(Reconciliation, value, _RECONCILIATION),
     "qber_expected": _number,
     "leak_ec_max": _integer,
     "n_secret": _integer,
     "segment_pads": _integer,
     "provenance": lambda value: Provenance(_text(value)),
     "config_digest": _text,
+}
+_DECOY: dict[str, Callable[[Any], Any]] = {
+    "settings": lambda value: _exactly(DecoySettings, value, _SETTINGS),
+    "key_counts": _three(_interval),
+    "test_counts": _three(_interval),
+    "test_errors_max": _three(_integer),
+}
+_PAIR: dict[str, Callable[[Any], Any]] = {
+    "settings": lambda value: _exactly(PairSettings, value, _PAIR_SETTINGS),
+    "test_errors_max": _integer,
+}
+_KINDS: dict[str, tuple[type[BlockPlan], dict[str, Callable[[Any], Any]]]] = {
+    lim2014.THEOREM: (DecoyPlan, _DECOY),
+    bbm92.THEOREM: (PairPlan, _PAIR),
 }

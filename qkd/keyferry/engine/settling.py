@@ -8,7 +8,7 @@ destroyed. Available here and lost there: the rest is burnt, what was handed out
 
 import logging
 from collections.abc import Iterable
-from json import JSONDecodeError, dumps, loads
+from json import dumps, loads
 from typing import Any, NamedTuple
 
 from keyferry.channel.conversation import Conversation, Line
@@ -20,6 +20,7 @@ from qkd_core.types.keys import BlockState
 
 PENDING_LIMIT = 10_000
 RUNS_LIMIT, UNSPENT_LIMIT = 10_000, 1_000_000
+ERROR_LIMIT = 200  # characters of what the peer said that an error repeats
 GONE = (BlockState.NONE, BlockState.DESTROYED)
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ def _exchange_blocks(talk: Conversation, side: Side, mine: Told) -> Told:
         # A site of an earlier version does not tell it.
         unspent = tuple((_count(first), _count(last)) for first, last in answer.get("unspent", []))
     except (KeyError, TypeError, ValueError) as error:
-        raise ChannelError(f"malformed SETTLE message: {error!r}") from error
+        raise ChannelError(f"malformed SETTLE message: {repr(error)[:ERROR_LIMIT]}") from error
     if len(pending) > PENDING_LIMIT:
         raise ChannelError(f"{len(pending)} pending blocks, the limit is {PENDING_LIMIT}")
     n_unspent = sum(max(0, last - first + 1) for first, last in unspent)
@@ -142,7 +143,7 @@ def _exchange_states(
             for block, state in answer.get("lost", {}).items()
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ChannelError(f"malformed STATES message: {error!r}") from error
+        raise ChannelError(f"malformed STATES message: {repr(error)[:ERROR_LIMIT]}") from error
     if any(state not in GONE for state in lost_there.values()):
         raise ChannelError("malformed STATES message: a lost block that is there")
     return found, lost_there
@@ -158,7 +159,7 @@ def _in_turn(talk: Conversation, side: Side, kind: MessageKind, body: bytes) -> 
         talk.send_tagged(kind, body)
     try:
         decoded = loads(answer)
-    except (JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ChannelError(f"malformed {kind.name} message: not JSON") from error
     if not isinstance(decoded, dict):
         raise ChannelError(f"malformed {kind.name} message: not an object")

@@ -18,13 +18,13 @@ CHUNK_BYTES = 512
 
 def put_chunks(tx: Transaction, block_id: BlockId, stored: bytes) -> None:
     """Seal the stored bytes of a new block."""
-    for chunk, start in enumerate(range(0, len(stored), CHUNK_BYTES)):
-        part = stored[start : start + CHUNK_BYTES]
-        epoch, sealed = tx.close(part, "chunk", block_id, chunk)
-        tx.write(
-            "INSERT INTO chunks (block_id, chunk, n_left, epoch, sealed) VALUES (?, ?, ?, ?, ?)",
-            *(block_id, chunk, len(part), epoch, sealed),
-        )
+    parts = [stored[at : at + CHUNK_BYTES] for at in range(0, len(stored), CHUNK_BYTES)]
+    epoch, sealed = tx.close_numbered(parts, "chunk", block_id)
+    rows = [
+        (block_id, chunk, len(part), epoch, box)
+        for chunk, (part, box) in enumerate(zip(parts, sealed, strict=True))
+    ]
+    tx.insert("chunks (block_id, chunk, n_left, epoch, sealed)", rows)
 
 
 def cut_out(tx: Transaction, ranges: Sequence[KeyRange]) -> bytes:

@@ -94,10 +94,15 @@ class Transaction:
 
     def close(self, secret: bytes, *place: str | int) -> tuple[int, bytes]:
         """Seal ``secret`` in the current epoch; returns that epoch and the sealed bytes."""
-        if self._unwritten.epoch is None:
-            self._unwritten.epoch = self._epoch()
-        epoch = self._unwritten.epoch
+        epoch = self._current_epoch()
         return epoch, self.seal.close_with(self._data_key(epoch), epoch, secret, *place)
+
+    def close_numbered(
+        self, secrets: Sequence[bytes], *place: str | int
+    ) -> tuple[int, list[bytes]]:
+        """As `close` for many at once, whose places end with 0, 1, 2 and so on."""
+        epoch = self._current_epoch()
+        return epoch, self.seal.close_numbered(self._data_key(epoch), epoch, secrets, *place)
 
     def open(self, epoch: int, sealed: bytes, *place: str | int) -> bytes:
         """Raises StoreDamaged."""
@@ -110,6 +115,11 @@ class Transaction:
             known = self.seal.data_key(self.connection, epoch)
             self._unwritten.data_keys[epoch] = known
         return known
+
+    def _current_epoch(self) -> int:
+        if self._unwritten.epoch is None:
+            self._unwritten.epoch = self._epoch()
+        return self._unwritten.epoch
 
     def _epoch(self) -> int:
         """The newest epoch, or a new one when it is too old."""

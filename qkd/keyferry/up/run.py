@@ -53,10 +53,11 @@ class RunningSites:
 def running(state: StateDirectory, source: str, report: Report) -> Iterator[RunningSites]:
     """Both sites, their OpenBao servers and the link; everything ends with the context.
 
-    ``source`` names the scenario. ``report`` is told each step before it is taken.
+    ``source`` names the scenario. ``report`` is told each step before it is taken. Compiled
+    kernels are kept in the state directory, unless NUMBA_CACHE_DIR names a place for them.
     """
     scenario = load(source)
-    os.environ["NUMBA_CACHE_DIR"] = str(state.numba_cache)  # for every child
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(state.numba_cache))  # for every child
     state.endpoints.unlink(missing_ok=True)  # of a start that was killed
     report("certificates and secrets")
     furnish(state)
@@ -106,7 +107,7 @@ def _start_openbao(state: StateDirectory, ports: Ports, supervisor: Supervisor) 
 
 def _warm(state: StateDirectory, supervisor: Supervisor, report: Report) -> None:
     """Compile the kernels in a process of its own; this one needs none of them."""
-    report("compiling kernels (once per state directory)")
+    report("kernels: the first start compiles them")
     log_file = state.log("warm")
     process = spawn(Part(name="warm", command=keyferry_command("warm"), log_file=log_file))
     try:

@@ -10,8 +10,8 @@ from keyferry.private_files import write_private
 from keyferry.up.layout import HOST, KMES, SAES, Ports, StateDirectory
 from keyferry.up.openbao import KV_MOUNT, OpenBaoFiles
 from keyferry.up.secrets_engine import RoleOfSite
-from qkd_core.types.blocks import LinkModel
 from qkd_core.types.ids import Provenance, SaeId, Side
+from qkd_core.types.plans import LinkModel
 from qkd_sim_link.scenario import Scenario
 
 LINK_ID = "fibre-ab"

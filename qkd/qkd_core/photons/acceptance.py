@@ -1,16 +1,30 @@
 """Accept a block by its plan, or drop it. Nothing is adapted to what was measured."""
 
 from qkd_core.errors import NotAccepted
-from qkd_core.types.blocks import BlockPlan, Counts, Interval, ReconciledKey, Tallies
+from qkd_core.types.blocks import PairTallies, ReconciledKey, Tallies
+from qkd_core.types.plans import BlockPlan, Counts, DecoyPlan, Interval, PairPlan
 
 NAMES = ("signal", "decoy", "vacuum")
 
 
-def accept(tallies: Tallies, key: ReconciledKey, plan: BlockPlan) -> None:
-    """Raise NotAccepted unless every tally lies within the plan's thresholds.
+def accept(tallies: Tallies | PairTallies, key: ReconciledKey, plan: BlockPlan) -> None:
+    """Raise NotAccepted unless every tally lies within the plan's thresholds."""
+    match plan, tallies:
+        case DecoyPlan(), Tallies():
+            _accept_decoy(tallies, key, plan)
+        case PairPlan(), PairTallies():
+            _accept_pairs(tallies, key, plan)
+        case _:
+            raise TypeError(f"{type(tallies).__name__} of a {type(plan).__name__}")
+    leak_ec = plan.leak_ec(key.disclosed)
+    if leak_ec > plan.leak_ec_max:
+        raise NotAccepted("the leak of error correction", leak_ec, plan.leak_ec_max)
+    if plan.n_secret > key.n_bits:
+        raise NotAccepted("the length of the secret key", plan.n_secret, key.n_bits)
 
-    Source: Lim et al. 2014, section II, steps 3 to 5: thresholds fixed before the first pulse.
-    """
+
+def _accept_decoy(tallies: Tallies, key: ReconciledKey, plan: DecoyPlan) -> None:
+    """Source: Lim et al. 2014, section II, steps 3 to 5: thresholds fixed before any pulse."""
     if tallies.n_pulses != plan.settings.n_pulses:
         raise NotAccepted("the number of pulses", tallies.n_pulses, plan.settings.n_pulses)
     if sum(tallies.key_counts) != key.n_bits:
@@ -20,10 +34,22 @@ def accept(tallies: Tallies, key: ReconciledKey, plan: BlockPlan) -> None:
     for name, errors, limit in zip(NAMES, tallies.test_errors, plan.test_errors_max, strict=True):
         if errors > limit:
             raise NotAccepted(f"the {name} error count of the test basis", errors, limit)
-    if key.leak_ec > plan.leak_ec_max:
-        raise NotAccepted("the leak of error correction", key.leak_ec, plan.leak_ec_max)
-    if plan.n_secret > key.n_bits:
-        raise NotAccepted("the length of the secret key", plan.n_secret, key.n_bits)
+
+
+def _accept_pairs(tallies: PairTallies, key: ReconciledKey, plan: PairPlan) -> None:
+    """Source: Tomamichel et al. 2012, box 1: fixed sizes, and a threshold for the test."""
+    settings = plan.settings
+    for what, count, planned in (
+        ("the number of key bits", tallies.n_key, settings.n_key),
+        ("the length of the corrected key", key.n_bits, settings.n_key),
+        ("the number of test bits", tallies.n_test, settings.n_test),
+    ):
+        if count != planned:
+            raise NotAccepted(what, count, planned)
+    if tallies.test_errors > plan.test_errors_max:
+        raise NotAccepted(
+            "the error count of the test basis", tallies.test_errors, plan.test_errors_max
+        )
 
 
 def _within(basis: str, counts: Counts, allowed: tuple[Interval, Interval, Interval]) -> None:

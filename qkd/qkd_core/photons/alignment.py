@@ -7,7 +7,8 @@ from qkd_core.errors import LinkError
 from qkd_core.kernels.alignment import arrivals, events
 from qkd_core.photons.entropy import Entropy
 from qkd_core.types.bits import wipe
-from qkd_core.types.blocks import DecoySettings, Detections, RawKey
+from qkd_core.types.blocks import Detections, RawKey
+from qkd_core.types.plans import DecoySettings
 
 Flags = npt.NDArray[np.uint8]
 PS_PER_S = 1e12

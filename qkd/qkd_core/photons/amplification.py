@@ -6,7 +6,8 @@ from qkd_core.photons.entropy import Entropy
 from qkd_core.ports import ClassicalChannel
 from qkd_core.types.authentication import MessageKind
 from qkd_core.types.bits import PackedBits
-from qkd_core.types.blocks import BlockPlan, ReconciledKey, SecretKey
+from qkd_core.types.blocks import ReconciledKey, SecretKey
+from qkd_core.types.plans import BlockPlan
 
 HASH = "toeplitz-systematic-1"  # goes into the digest of what the two sites have agreed on
 

@@ -1,56 +1,42 @@
-"""One block from detections to secret bits, at either end; it reads like the protocol.
+"""One block from sifted to secret bits, at either end; it reads like the protocol.
 
 Each end has agreed on the plan before. What a stage raises ends the block: BlockDiscarded and
 ChannelError are for the caller, who tells the peer why.
 """
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from struct import Struct
 
 from qkd_core.errors import ChannelError, VerificationFailed
 from qkd_core.photons.acceptance import accept
-from qkd_core.photons.alignment import align
 from qkd_core.photons.amplification import amplify_alice, amplify_bob
 from qkd_core.photons.entropy import Entropy
-from qkd_core.photons.reconciliation.cascade import reconcile_alice, reconcile_bob
-from qkd_core.photons.sifting import SettingsOf, sift_alice, sift_bob
+from qkd_core.photons.reconciliation.stage import reconcile_alice, reconcile_bob
 from qkd_core.photons.verification import verify_alice, verify_bob
 from qkd_core.ports import ClassicalChannel
 from qkd_core.types.authentication import MessageKind
 from qkd_core.types.bits import wipe
 from qkd_core.types.blocks import (
-    BlockPlan,
-    Detections,
     DistilledBlock,
     ReconciledKey,
     SecretKey,
     SiftedKey,
-    Tallies,
 )
+from qkd_core.types.plans import BlockPlan
 
-ACCEPTANCE = Struct("<32s32sQQQQ")  # plan, tallies (digests); leak_ec, n_errors, n_sifted, n_secret
-FIELDS = ("plan", "tallies", "leak_ec", "n_errors", "n_sifted", "n_secret")
+ACCEPTANCE = Struct("<32s32sQQQQQ")  # two digests, then counts of bits
+FIELDS = ("plan", "tallies", "about_key", "about_errors", "n_errors", "n_sifted", "n_secret")
 
 
 def distil_alice(
-    channel: ClassicalChannel,
-    plan: BlockPlan,
-    settings_of: SettingsOf,
-    entropy: Entropy,
-    learn_from: Callable[[Tallies], None] | None = None,
+    channel: ClassicalChannel, plan: BlockPlan, sifted: SiftedKey, entropy: Entropy
 ) -> DistilledBlock:
-    """Run one block at the preparing end. Raises BlockDiscarded, ChannelError, LinkError.
+    """From sifted bits to secret ones at Alice's end; ``sifted.bits`` are wiped.
 
-    The array that ``settings_of`` returns is wiped. ``learn_from`` is called with the tallies
-    even if the block is discarded later: a planner that learned from accepted blocks only would
-    never find back to a link that has changed.
+    Raises BlockDiscarded, ChannelError.
     """
     with ExitStack() as afterwards:
-        sifted = sift_alice(channel, plan.block_id, plan.settings, settings_of)
         afterwards.callback(wipe, sifted.bits)
-        if learn_from is not None:
-            learn_from(sifted.tallies)
         reconciled = reconcile_alice(sifted, channel, plan, entropy)
         afterwards.callback(wipe, reconciled.bits)
         verify_alice(reconciled, channel, plan, entropy)
@@ -63,19 +49,15 @@ def distil_alice(
 
 
 def distil_bob(
-    channel: ClassicalChannel, plan: BlockPlan, detections: Detections, entropy: Entropy
+    channel: ClassicalChannel, plan: BlockPlan, sifted: SiftedKey, entropy: Entropy
 ) -> DistilledBlock:
-    """Run one block at the detecting end. Raises BlockDiscarded, ChannelError, LinkError.
+    """From sifted bits to secret ones at Bob's end; ``sifted.bits`` are wiped.
 
-    ``detections.detector`` is wiped.
+    Raises BlockDiscarded, ChannelError.
     """
     with ExitStack() as afterwards:
-        afterwards.callback(wipe, detections.detector)
-        raw = align(detections, plan.settings, entropy)
-        afterwards.callback(wipe, raw.bit)
-        sifted = sift_bob(raw, channel, plan.settings)
         afterwards.callback(wipe, sifted.bits)
-        reconciled = reconcile_bob(sifted, channel, plan)
+        reconciled = reconcile_bob(sifted, channel, plan, entropy)
         afterwards.callback(wipe, reconciled.bits)
         verify_bob(reconciled, channel, plan)
         accept(sifted.tallies, reconciled, plan)
@@ -90,7 +72,13 @@ def _distilled(
     plan: BlockPlan, sifted: SiftedKey, reconciled: ReconciledKey, key: SecretKey
 ) -> DistilledBlock:
     return DistilledBlock(
-        plan, sifted.tallies, reconciled.leak_ec, reconciled.n_errors, sifted.n_bits, key
+        plan=plan,
+        tallies=sifted.tallies,
+        disclosed=reconciled.disclosed,
+        n_errors=reconciled.n_errors,
+        n_sifted=sifted.n_bits,
+        effort=reconciled.effort,
+        key=key,
     )
 
 
@@ -99,7 +87,8 @@ def _statement(block: DistilledBlock) -> bytes:
     return ACCEPTANCE.pack(
         bytes.fromhex(block.plan.digest),
         bytes.fromhex(block.tallies.digest),
-        block.leak_ec,
+        block.disclosed.about_key,
+        block.disclosed.about_errors,
         block.n_errors,
         block.n_sifted,
         block.key.n_bits,

@@ -22,8 +22,9 @@ from qkd_core.photons.bodies import bits_from_body, bits_to_body
 from qkd_core.ports import ClassicalChannel
 from qkd_core.types.authentication import MessageKind
 from qkd_core.types.bits import PackedBits, n_words, pack, wipe
-from qkd_core.types.blocks import Counts, DecoySettings, RawKey, SiftedKey, Tallies
+from qkd_core.types.blocks import RawKey, SiftedKey, Tallies
 from qkd_core.types.ids import BlockId
+from qkd_core.types.plans import Counts, DecoySettings
 
 SETTING_MAX = 0b1011  # bit and basis set, intensity 2
 

@@ -19,7 +19,8 @@ from qkd_core.photons.entropy import Entropy
 from qkd_core.ports import ClassicalChannel
 from qkd_core.proofs.correctness import verification_bits
 from qkd_core.types.authentication import MessageKind
-from qkd_core.types.blocks import BlockPlan, ReconciledKey
+from qkd_core.types.blocks import ReconciledKey
+from qkd_core.types.plans import BlockPlan
 
 ELEMENT_BYTES = 16
 
@@ -64,6 +65,6 @@ def _tag(key: ReconciledKey, elements: bytes, plan: BlockPlan) -> bytes:
     r, a = (np.frombuffer(elements, "<u8")[i : i + 2] for i in (0, 2))
     hashed = polynomial_hash(r, key.bits.view(np.uint8), key.n_bits)
     product = multiply(hashed, a).tobytes()
-    n_bits = verification_bits(plan.policy.eps_cor, sum(c.high for c in plan.key_counts))
+    n_bits = verification_bits(plan.policy.eps_cor, plan.n_key_max)
     tag = int.from_bytes(product, "little") & ((1 << n_bits) - 1)
     return tag.to_bytes((n_bits + 7) // 8, "little")

@@ -5,7 +5,14 @@ transaction with its audit record: if it raises, nothing happened; if it returns
 """
 
 from qkd_core.ports.comparing import ComparisonPeer, ComparisonStore
-from qkd_core.ports.link import AliceDevice, BobDevice, ClassicalChannel, Clock, PadStore
+from qkd_core.ports.link import (
+    AliceDevice,
+    BobDevice,
+    ClassicalChannel,
+    Clock,
+    PadStore,
+    PairDevice,
+)
 from qkd_core.ports.refresh import KeySink, PolicyStore, ReadableSink, RefreshPeer, RefreshStore
 from qkd_core.ports.store import (
     AgreementStore,
@@ -29,6 +36,7 @@ __all__ = [
     "ComparisonStore",
     "KeySink",
     "PadStore",
+    "PairDevice",
     "PeerKme",
     "PeerWitness",
     "PolicyStore",

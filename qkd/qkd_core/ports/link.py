@@ -1,13 +1,16 @@
 """A site's end of the quantum link and of the classical channel, and the pads of its tags."""
 
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from qkd_core.types.authentication import Lane, MessageKind, Pad, PadName
-from qkd_core.types.blocks import DecoySettings, Detections
+from qkd_core.types.bits import PackedBits
+from qkd_core.types.blocks import Detections
 from qkd_core.types.ids import BlockId, Provenance, Side
+from qkd_core.types.plans import DecoySettings, PairSettings
 
 
 class Clock(Protocol):
@@ -47,14 +50,44 @@ class BobDevice(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcomes:
+    """One end's sifted bits of a block of pairs, packed; equal bases at both ends.
+
+    key   uint64[ceil(n_key / 64)], zero beyond n_key
+    test  uint64[ceil(n_test / 64)], zero beyond n_test
+    """
+
+    key: PackedBits = field(repr=False)
+    test: PackedBits = field(repr=False)
+
+
+class PairDevice(Protocol):
+    """Either end of a link of entangled pairs."""
+
+    @property
+    def provenance(self) -> Provenance: ...
+
+    def arm(self, block_id: BlockId, settings: PairSettings) -> None:
+        """Be ready for the block. Raises LinkDown."""
+
+    def outcomes(self, block_id: BlockId) -> Outcomes:
+        """The sifted bits of the block, once it is over; arrays of their own. Raises LinkDown."""
+
+
+Body = bytes | bytearray | memoryview
+"""A message's body, one byte an item."""
+
+
 class ClassicalChannel(Protocol):
     """One block's conversation with the peer: ordered, with deadlines; all of it known to Eve.
 
     Untagged messages, sent and received, join the block's transcript in order. The tag of an
     acceptance covers the transcript, so that everything said before it is authentic afterwards.
+    What was sent is the caller's again when the call returns.
     """
 
-    def send(self, kind: MessageKind, body: bytes) -> None:
+    def send(self, kind: MessageKind, body: Body) -> None:
         """Raises ChannelError."""
 
     def receive(self, kind: MessageKind) -> bytes:
@@ -63,7 +96,7 @@ class ClassicalChannel(Protocol):
         Raises ChannelError (broken, silent, another kind), PeerAborted.
         """
 
-    def send_tagged(self, kind: MessageKind, body: bytes, *, transcript: bool = False) -> None:
+    def send_tagged(self, kind: MessageKind, body: Body, *, transcript: bool = False) -> None:
         """Raises ChannelError, AuthenticationPoolExhausted."""
 
     def receive_tagged(self, kind: MessageKind, *, transcript: bool = False) -> bytes:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from math import ceil, floor, log, sqrt
 
-from qkd_core.types.blocks import DecoySettings, Interval, LinkModel, Tallies
+from qkd_core.types.blocks import Tallies
+from qkd_core.types.plans import DecoySettings, Interval, LinkModel
 
 Triple = tuple[float, float, float]
 

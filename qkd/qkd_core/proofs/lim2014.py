@@ -29,7 +29,7 @@ from math import ceil, exp, floor, inf, log, log2, sqrt
 
 from qkd_core.proofs.correctness import correctness_cost_bits
 from qkd_core.proofs.sampling import errors_outside_max
-from qkd_core.types.blocks import Interval
+from qkd_core.types.plans import Interval
 
 THEOREM = "lim2014"
 ROUNDING_BITS = 1

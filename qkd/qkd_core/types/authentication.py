@@ -56,4 +56,8 @@ class MessageKind(IntEnum):
     SEED = 19
     ACCEPTANCE = 20
     CONFIRMATION = 21
+    SYNDROME = 22
+    VERDICTS = 23
+    REVEALED = 24
+    TEST_BITS = 25
     ABORT = 30

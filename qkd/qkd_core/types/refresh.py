@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from qkd_core.errors import ConfigError
-from qkd_core.types.blocks import digest
 from qkd_core.types.ids import Generation, KmeId, SaeId, Side
 from qkd_core.types.keys import Allocation, RefreshState
+from qkd_core.types.plans import digest
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # for a path, a label and a log line
 MIN_BITS, MAX_BITS = 64, 65536

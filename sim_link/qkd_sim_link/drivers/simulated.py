@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from qkd_core.errors import ConfigError, LinkDown
-from qkd_core.types.blocks import DecoySettings, Detections
+from qkd_core.types.blocks import Detections
 from qkd_core.types.ids import BlockId, Provenance
+from qkd_core.types.plans import DecoySettings
 from qkd_sim_link.tokens import checked_socket_path, read_token
 from qkd_sim_link.wire import ITEMS_MAX, START_MAX_S, VERSION, Message, receive, send
 

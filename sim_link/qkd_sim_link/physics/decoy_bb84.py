@@ -16,7 +16,7 @@ drops double clicks; the random bit: Lim et al., PRA 89, 022307 (2014), section 
 from dataclasses import dataclass
 from math import exp
 
-from qkd_core.types.blocks import DecoySettings, LinkModel
+from qkd_core.types.plans import DecoySettings, LinkModel
 from qkd_sim_link.physics.dead_time import HoldOff
 from qkd_sim_link.physics.fibre import fibre_transmittance, receiver_transmittance
 from qkd_sim_link.scenario import Scenario

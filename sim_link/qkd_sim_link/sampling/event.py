@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit, types
 
-from qkd_core.types.blocks import DecoySettings
+from qkd_core.types.plans import DecoySettings
 from qkd_sim_link.physics.dead_time import HoldOff
 from qkd_sim_link.physics.decoy_bb84 import Optics, Silence
 from qkd_sim_link.sampling.generator import (

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit, types
 
-from qkd_core.types.blocks import DecoySettings
+from qkd_core.types.plans import DecoySettings
 from qkd_sim_link.sampling.generator import ALICE, I64, I64_IN, U64, U64_IN, block_keys, word_at
 
 _ONE = np.uint64(1)

@@ -34,9 +34,9 @@ from qkd_core.keys.issuing import Issuing, Limits, Neighbourhood
 from qkd_core.keys.quotas import Quotas
 from qkd_core.ports import PeerKme
 from qkd_core.types.bits import pack
-from qkd_core.types.blocks import DecoySettings, LinkModel, SecurityPolicy
 from qkd_core.types.ids import BlockId, KmeId, LinkId, Provenance, SaeId, Side
 from qkd_core.types.keys import BlockLayout, NewBlock
+from qkd_core.types.plans import DecoySettings, LinkModel, SecurityPolicy
 
 LINK = LinkId("link-1")
 

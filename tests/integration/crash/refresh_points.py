@@ -8,7 +8,6 @@ Prints one JSON line per transition: its points, and how the runs ended by thems
 operator did anything.
 """
 
-import gc
 import json
 import logging
 import os
@@ -17,7 +16,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from crash_points import COUNTER, KILLED, count_calls, count_calls_of, in_a_child
+from crash_points import (
+    COUNTER,
+    KILLED,
+    count_calls,
+    count_calls_of,
+    in_a_child,
+    ready_for_children,
+)
 from laws import BLOCKS, example_block
 from refresh_sites import (
     FileSites,
@@ -120,7 +126,7 @@ def main() -> None:
     count_calls()
     for name in FILE_CALLS:
         count_calls_of(os, name)
-    gc.freeze()
+    ready_for_children()
     for transition in GROUPS[group]:
         print(json.dumps(walk(folder, transition, every)), flush=True)
 

@@ -8,7 +8,7 @@ def test_every_call_of_orders_that_destroy_key_at_the_site_that_is_ordered_and_a
 ):
     points = walked("orders")
     assert len(points) == 8
-    assert min(points.values()) >= 20
+    assert min(points.values()) >= 15
 
 
 def test_bytes_that_go_before_their_record_are_found_out(walked):

@@ -1,6 +1,6 @@
 """Either site, killed at I/O calls of each step of a refresh run: at both sites, or at neither.
 
-Here each 17th call is a point; `make campaign` takes all of them.
+Here each 13th call is a point; `make campaign` takes all of them.
 """
 
 import json
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 LAUNCHER = Path(__file__).with_name("refresh_points.py")
-EVERY = "17"
+EVERY = "13"
 
 
 def walked(folder: Path, group: str, every: str = EVERY) -> list[dict]:

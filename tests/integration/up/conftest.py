@@ -1,6 +1,7 @@
 """``keyferry up`` as a user starts it, driven from outside."""
 
 import json
+import os
 import signal
 import ssl
 import subprocess
@@ -145,16 +146,30 @@ def alive(pids: set[int]) -> set[int]:
     return running
 
 
-def start(state: Path, *options: str, output: int = subprocess.DEVNULL) -> Up:
-    command = [sys.executable, "-m", "keyferry", "up", "--state", str(state), *options]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-    return Up(state, process)
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the compiled kernels of these tests are kept: that of the whole run, if it has one."""
+    kept = os.environ.get("NUMBA_CACHE_DIR")
+    return Path(kept) if kept else tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture(scope="session")
+def start_up(compiled: Path) -> Callable[..., Up]:
+    def start(state: Path, *options: str, output: int = subprocess.DEVNULL) -> Up:
+        command = [sys.executable, "-m", "keyferry", "up", "--state", str(state), *options]
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(compiled)}
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
+        )
+        return Up(state, process)
+
+    return start
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def up(tmp_path_factory: pytest.TempPathFactory, start_up: Callable[..., Up]) -> Iterator[Up]:
     """A running pair of sites with at least one block and one refresh."""
-    running = start(tmp_path_factory.mktemp("up") / "state")
+    running = start_up(tmp_path_factory.mktemp("up") / "state")
     try:
         running.until((running.state / "endpoints.json").exists, "endpoints.json")
         running.until(
@@ -168,8 +183,3 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         yield running
     finally:
         running.end()
-
-
-@pytest.fixture
-def start_up() -> Callable[..., Up]:
-    return start

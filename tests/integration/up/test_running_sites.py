@@ -44,6 +44,11 @@ def test_the_endpoints_file_says_where_everything_is(up):
     assert stat.S_IMODE(up.state.stat().st_mode) == 0o700
 
 
+def test_compiled_kernels_are_kept_where_the_environment_says(up, compiled):
+    assert list(compiled.rglob("*.nbc"))
+    assert not list(up.state.rglob("*.nbc"))
+
+
 def test_status_says_what_is_stored_and_that_it_is_simulated(up):
     status, answer = up.call("sae-a", "GET", "/api/v1/keys/sae-b/status")
     assert status == 200

@@ -29,7 +29,7 @@ class Distilling:
     room: Room
     make: object
 
-    def run_block(self, talk, block_id):
+    def run_block(self, talk, block_id, link_is_free):
         self.end.store.blocks.note_used(block_id)
         if self.side is A:
             talk.send(MessageKind.START, b"")
@@ -65,7 +65,15 @@ def engines(ends, block, monkeypatch):
 
 def one_block(engines, ends):
     with ThreadPoolExecutor(2) as pool:
-        runs = [pool.submit(engine._one_block, ends[side].line) for side, engine in engines.items()]
+        runs = [
+            pool.submit(
+                engine._one_block,
+                ends[side].line,
+                BlockId(engine.blocks.newest() + 1),
+                lambda: None,
+            )
+            for side, engine in engines.items()
+        ]
         return [run.result(10) for run in runs]
 
 

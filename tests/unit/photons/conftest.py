@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 
 from qkd_core.errors import AuthenticationFailed, ChannelError, PeerAborted, QkdError
-from qkd_core.proofs.plan import PlanRequest, Terms, plan_block
+from qkd_core.photons.alignment import align
+from qkd_core.photons.distil import distil_alice, distil_bob
+from qkd_core.photons.reconciliation.stage import disclosed_expected
+from qkd_core.photons.sifting import sift_alice, sift_bob
+from qkd_core.proofs.plan import PlanRequest, plan_block
+from qkd_core.proofs.terms import Terms
 from qkd_core.types.authentication import MessageKind
-from qkd_core.types.blocks import (
-    BlockPlan,
-    DecoySettings,
-    Detections,
-    LinkModel,
-    SecurityPolicy,
-)
+from qkd_core.types.blocks import Detections
 from qkd_core.types.ids import BlockId, LinkId, Provenance
+from qkd_core.types.plans import BlockPlan, DecoySettings, LinkModel, SecurityPolicy
+from qkd_core.types.reconciliation import Method, Reconciliation
 
 TIMEOUT_S = 20.0
 PERIOD_PS = 1000
@@ -38,6 +39,7 @@ class LoopbackEnd:
         self.sent: list[tuple[MessageKind, bytes]] = []
 
     def send(self, kind, body):
+        body = bytes(body)  # the sender's buffer is its own again
         self._note(kind, body)
         self.sent.append((kind, body))
         self.outbox.put((kind, body, b""))
@@ -182,6 +184,7 @@ SETTINGS = DecoySettings(
     probabilities=(0.016, 0.664, 0.32),
     p_key_basis=0.8,
 )
+CASCADE = Reconciliation(method=Method.CASCADE, variant="fast4", frame_bits=1 << 16)
 MODEL = LinkModel(gain=(3.33e-3, 5.28e-4, 2.3e-6), qber=(0.015, 0.0153, 0.095))
 POLICY = SecurityPolicy(eps_sec=1e-9, eps_cor=1e-15, abort_rate=0.01)
 
@@ -206,8 +209,39 @@ def plan() -> BlockPlan:
         config_digest="00" * 32,
     )
     return plan_block(
-        PlanRequest(terms=terms, model=MODEL, block_id=BlockId(1), provenance=Provenance.SIMULATED)
+        PlanRequest(
+            terms=terms,
+            model=MODEL,
+            block_id=BlockId(1),
+            provenance=Provenance.SIMULATED,
+            reconciliation=CASCADE,
+            disclosed_expected=disclosed_expected,
+        )
     )
+
+
+@pytest.fixture
+def distil(run_both, plan, entropy) -> Callable[..., Outcome]:
+    """From clicks to the secret key; ``kept`` gets the sifted keys of both ends."""
+
+    def run(clicks, plan=plan, plan_of_alice=None, kept=None, **tamper):
+        kept = [] if kept is None else kept
+
+        def alice(channel):
+            own = plan_of_alice or plan
+            sifted = sift_alice(channel, own.block_id, own.settings, clicks.settings_of)
+            kept.append(sifted)
+            return distil_alice(channel, own, sifted, entropy)
+
+        def bob(channel):
+            raw = align(clicks.detections, plan.settings, entropy)
+            sifted = sift_bob(raw, channel, plan.settings)
+            kept.append(sifted)
+            return distil_bob(channel, plan, sifted, entropy)
+
+        return run_both(alice, bob, **tamper)
+
+    return run
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 from qkd_core.errors import NotAccepted
 from qkd_core.photons.acceptance import accept
 from qkd_core.types.blocks import ReconciledKey, Tallies
+from qkd_core.types.reconciliation import Disclosed, Effort
 
 
 @pytest.fixture
@@ -18,9 +19,14 @@ def tallies(plan):
     )
 
 
+IDLE = Effort(rounds=0, frames=0, frames_failed=0, bytes_sent=0, bytes_received=0)
+
+
 def key_for(tallies, leak_ec=0):
     n_bits = sum(tallies.key_counts)
-    return ReconciledKey(1, np.zeros((n_bits + 63) // 64, np.uint64), n_bits, leak_ec, 0)
+    disclosed = Disclosed(about_key=leak_ec, about_errors=0)
+    bits = np.zeros((n_bits + 63) // 64, np.uint64)
+    return ReconciledKey(1, bits, n_bits, disclosed, 0, IDLE)
 
 
 def moved(tallies, field, k, value):

@@ -8,6 +8,9 @@ from qkd_core.photons.verification import verify_alice, verify_bob
 from qkd_core.proofs.correctness import correctness_cost_bits, verification_bits
 from qkd_core.types.authentication import MessageKind
 from qkd_core.types.blocks import ReconciledKey
+from qkd_core.types.reconciliation import NOTHING, Effort
+
+IDLE = Effort(rounds=0, frames=0, frames_failed=0, bytes_sent=0, bytes_received=0)
 
 
 def key(n_bits, flipped=None, seed=1):
@@ -16,7 +19,7 @@ def key(n_bits, flipped=None, seed=1):
         words[-1] &= np.uint64((1 << n_bits % 64) - 1)
     if flipped is not None:
         words[flipped // 64] ^= np.uint64(1 << flipped % 64)
-    return ReconciledKey(1, words, n_bits, 0, 0)
+    return ReconciledKey(1, words, n_bits, NOTHING, 0, IDLE)
 
 
 @pytest.mark.parametrize("n_bits", [0, 1, 64, 65, 128, 1000])

@@ -4,16 +4,19 @@ import numpy as np
 import pytest
 
 from qkd_core.errors import PlanRefused, ProvenanceRefused
+from qkd_core.photons.reconciliation.stage import disclosed_expected
 from qkd_core.proofs.expectation import expected, learn, limits
 from qkd_core.proofs.plan import (
     PlanRequest,
-    Terms,
     check_plan,
     n_secret_allowed,
     plan_block,
 )
-from qkd_core.types.blocks import DecoySettings, Interval, LinkModel, SecurityPolicy, Tallies
+from qkd_core.proofs.terms import Terms
+from qkd_core.types.blocks import Tallies
 from qkd_core.types.ids import BlockId, LinkId, Provenance
+from qkd_core.types.plans import DecoySettings, Interval, LinkModel, SecurityPolicy
+from qkd_core.types.reconciliation import Method, Reconciliation
 
 SETTINGS = DecoySettings(
     clock_hz=1e9,
@@ -22,6 +25,7 @@ SETTINGS = DecoySettings(
     probabilities=(0.016, 0.664, 0.32),
     p_key_basis=0.8,
 )
+CASCADE = Reconciliation(method=Method.CASCADE, variant="fast4", frame_bits=1 << 16)
 MODEL = LinkModel(gain=(3.33e-3, 5.28e-4, 2.3e-6), qber=(0.015, 0.0153, 0.095))
 TERMS = Terms(
     link_id=LinkId("a-b"),
@@ -40,6 +44,8 @@ def planned(model=MODEL, **terms):
             model=model,
             block_id=BlockId(3),
             provenance=Provenance.SIMULATED,
+            reconciliation=CASCADE,
+            disclosed_expected=disclosed_expected,
         )
     )
 

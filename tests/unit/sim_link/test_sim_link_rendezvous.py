@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from qkd_core.errors import LinkDown
-from qkd_core.types.blocks import DecoySettings
 from qkd_core.types.ids import BlockId, Side
+from qkd_core.types.plans import DecoySettings
 from qkd_sim_link.rendezvous import Rendezvous
 from qkd_sim_link.scenario import DEFAULT, load
 

@@ -1,0 +1,113 @@
+"""The two ends of a link of decoy pulses: plans from what was learned, clicks into sifted bits."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from keyferry.channel.conversation import Conversation
+from keyferry.engine.planning import USUAL, PadRefill, require_plan_for
+from keyferry.engine.terms import LinkTerms
+from qkd_core.errors import PlanRefused
+from qkd_core.photons.alignment import align
+from qkd_core.photons.reconciliation.stage import disclosed_expected
+from qkd_core.photons.sifting import sift_alice, sift_bob
+from qkd_core.ports import AliceDevice, BobDevice, PadStore
+from qkd_core.proofs.expectation import expected, learn
+from qkd_core.proofs.plan import PlanRequest, check_plan, plan_block
+from qkd_core.types.authentication import MessageKind
+from qkd_core.types.bits import wipe
+from qkd_core.types.blocks import SiftedKey, Tallies
+from qkd_core.types.ids import BlockId
+from qkd_core.types.plans import BlockPlan, DecoyPlan, DecoySettings, LinkModel
+from qkd_core.types.reconciliation import Reconciliation
+
+
+@dataclass(slots=True, kw_only=True)
+class DecoyAlice:
+    """Alice's end. ``configured``: the model before any block is seen."""
+
+    terms: LinkTerms
+    device: AliceDevice
+    pads: PadStore
+    configured: LinkModel
+    correction: Callable[[int, float], Reconciliation]
+    refill: PadRefill = USUAL
+    _learned: LinkModel | None = None
+
+    def plan(self, block_id: BlockId) -> DecoyPlan:
+        """Raises PlanRefused when no key can be had, ProvenanceRefused, LinkError.
+
+        A link that was dark has taught a model that promises no key. The next block is then
+        planned as if nothing had been learned: it is dropped while the link stays dark, and
+        gives key when the light is back.
+        """
+        provenance = self.device.provenance
+        self.terms.require(provenance)
+        settings, model = self.terms.settings, self._learned or self.configured
+        if not isinstance(settings, DecoySettings):
+            raise PlanRefused("the link's settings are not for decoy pulses")
+        mean = expected(settings, model)
+        how = self.correction(round(sum(mean.key)), mean.qber)
+        request = PlanRequest(
+            terms=self.terms.planning(self.refill.pads_now(self.pads)),
+            model=model,
+            block_id=block_id,
+            provenance=provenance,
+            reconciliation=how,
+            disclosed_expected=disclosed_expected,
+        )
+        try:
+            return plan_block(request)
+        except PlanRefused:
+            self._learned = None
+            return plan_block(replace(request, model=self.configured))
+
+    def sifted(self, talk: Conversation, plan: BlockPlan) -> SiftedKey:
+        settings = of_decoys(plan).settings
+        self.device.arm(plan.block_id, settings)
+        talk.send(MessageKind.START, b"")
+        sifted = sift_alice(
+            talk, plan.block_id, settings, lambda slots: self.device.settings(plan.block_id, slots)
+        )
+        if isinstance(sifted.tallies, Tallies):
+            # For the blocks to come, also from one that is dropped; never for the block itself. A
+            # planner that learned from accepted blocks only would never find back to a link that
+            # has changed.
+            self._learned = learn(self._learned or self.configured, sifted.tallies, settings)
+        return sifted
+
+
+@dataclass(slots=True, kw_only=True)
+class DecoyBob:
+    """Bob's end."""
+
+    terms: LinkTerms
+    device: BobDevice
+    entropy: Callable[[int], bytes] = os.urandom
+
+    def check(self, plan: BlockPlan, block_id: BlockId) -> None:
+        """The peer's plan, re-derived here. Raises PlanRefused, ProvenanceRefused, LinkError."""
+        require_plan_for(plan, self.terms, block_id, self.device.provenance)
+        own = self.terms.planning(plan.segment_pads)
+        check_plan(of_decoys(plan), own, self.terms.accept_provenance)
+
+    def sifted(self, talk: Conversation, plan: BlockPlan) -> SiftedKey:
+        settings = of_decoys(plan).settings
+        self.device.arm(plan.block_id, settings)
+        talk.receive(MessageKind.START)  # a peer that died is noticed here, not at the device
+        detections = self.device.detections(plan.block_id)
+        try:
+            raw = align(detections, settings, self.entropy)
+        finally:
+            wipe(detections.detector)
+        try:
+            return sift_bob(raw, talk, settings)
+        finally:
+            wipe(raw.bit)
+
+
+def of_decoys(plan: BlockPlan) -> DecoyPlan:
+    """Raises PlanRefused for a plan of another kind."""
+    if not isinstance(plan, DecoyPlan):
+        raise PlanRefused(f"a plan by {plan.theorem!r} is not for decoy pulses")
+    return plan

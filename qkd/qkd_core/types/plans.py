@@ -1,0 +1,188 @@
+"""What is agreed about a block before it is made: settings, policy and plan."""
+
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from json import dumps
+from math import isclose
+from typing import Any
+
+from qkd_core.errors import ConfigError
+from qkd_core.types.ids import BlockId, LinkId, Provenance
+from qkd_core.types.reconciliation import Disclosed, Reconciliation
+
+Counts = tuple[int, int, int]  # one count per intensity: signal, decoy, near vacuum
+
+
+def digest(noun: object) -> str:
+    """SHA-256, in hex, of a dataclass without secrets: sorted JSON, floats as repr gives them."""
+    text = dumps(asdict(noun), sort_keys=True, separators=(",", ":"))  # type: ignore[call-overload]
+    return sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoySettings:
+    """What both ends must agree on about the pulses: Lim et al. 2014, section II.
+
+    Intensities are mean photon numbers, mu1 > mu2 + mu3 and mu2 > mu3 >= 0. The key comes from
+    the basis that is chosen with ``p_key_basis`` by both ends, the test from the other one.
+    """
+
+    clock_hz: float
+    n_pulses: int
+    intensities: tuple[float, float, float]
+    probabilities: tuple[float, float, float]
+    p_key_basis: float
+
+    def __post_init__(self) -> None:
+        mu1, mu2, mu3 = self.intensities
+        if not (mu1 > mu2 + mu3 and mu2 > mu3 >= 0):
+            raise ConfigError(f"intensities {self.intensities}: mu1 > mu2 + mu3, mu2 > mu3 >= 0")
+        if min(self.probabilities) <= 0 or not isclose(sum(self.probabilities), 1):
+            raise ConfigError(f"probabilities {self.probabilities}: positive, with the sum 1")
+        if not 0 < self.p_key_basis < 1:
+            raise ConfigError(f"p_key_basis {self.p_key_basis}: between 0 and 1, both excluded")
+        if self.n_pulses < 1 or self.clock_hz <= 0:
+            raise ConfigError(f"n_pulses {self.n_pulses}, clock_hz {self.clock_hz}: positive")
+
+    @property
+    def link_s(self) -> float:
+        """How long a block takes on the link, in seconds."""
+        return self.n_pulses / self.clock_hz
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecurityPolicy:
+    """What one block may cost in secrecy, correctness and aborts."""
+
+    eps_sec: float
+    eps_cor: float
+    abort_rate: float
+
+    def __post_init__(self) -> None:
+        for name in ("eps_sec", "eps_cor", "abort_rate"):
+            if not 0 < getattr(self, name) < 1:
+                raise ConfigError(f"{name} {getattr(self, name)}: between 0 and 1, both excluded")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkModel:
+    """What the planner expects of a link, per pulse and per intensity, in equal bases.
+
+    ``gain[k]``: probability that a pulse of intensity k gives a click that is kept (dead time
+    included). ``qber[k]``: error probability of such a click. From the link's physics or from
+    earlier blocks, never from the block that is planned.
+    """
+
+    gain: tuple[float, float, float]
+    qber: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """Counts that the plan accepts, both ends included."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairSettings:
+    """What both ends must agree on about entangled pairs: BBM92, Tomamichel et al. 2012.
+
+    A block is ``n_key`` coincidences of the key basis and ``n_test`` of the test basis, as both
+    ends sift them; ``link_s`` is about how long it takes on the link, in seconds.
+    """
+
+    n_key: int
+    n_test: int
+    link_s: float
+
+    def __post_init__(self) -> None:
+        if self.n_key < 1 or self.n_test < 1 or self.link_s <= 0:
+            raise ConfigError(f"{self.n_key} key bits, {self.n_test} test bits: positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockPlan:
+    """What is agreed before the first pulse; the block is accepted by it or dropped.
+
+    ``n_secret`` holds for every outcome inside the thresholds. ``config_digest`` is the digest
+    of the shared settings of both sites. ``segment_bits`` of the ``n_secret`` bits refill the
+    authentication pool, the rest are split between the two KMEs (see `BlockLayout`). Plans are
+    `DecoyPlan` and `PairPlan`.
+    """
+
+    block_id: BlockId
+    link_id: LinkId
+    theorem: str
+    policy: SecurityPolicy
+    reconciliation: Reconciliation
+    qber_expected: float
+    leak_ec_max: int
+    n_secret: int
+    segment_pads: int
+    provenance: Provenance
+    config_digest: str
+
+    @property
+    def digest(self) -> str:
+        return digest(self)
+
+    @property
+    def n_key_max(self) -> int:
+        """The most key bits before amplification."""
+        raise NotImplementedError
+
+    @property
+    def link_s(self) -> float:
+        """About how long the link works for the block, in seconds."""
+        raise NotImplementedError
+
+    def leak_ec(self, disclosed: Disclosed) -> int:
+        """How much of what error correction has announced the key has to pay for, in bits."""
+        raise NotImplementedError
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoyPlan(BlockPlan):
+    """A block of decoy pulses: Lim et al. 2014."""
+
+    settings: DecoySettings
+    key_counts: tuple[Interval, Interval, Interval]
+    test_counts: tuple[Interval, Interval, Interval]
+    test_errors_max: Counts
+
+    @property
+    def n_key_max(self) -> int:
+        return sum(count.high for count in self.key_counts)
+
+    @property
+    def link_s(self) -> float:
+        return self.settings.link_s
+
+    def leak_ec(self, disclosed: Disclosed) -> int:
+        """Both directions: Tupkary and Luetkenhaus, arXiv:2307.00576."""
+        return disclosed.about_key + disclosed.about_errors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairPlan(BlockPlan):
+    """A block of entangled pairs: see `proofs.bbm92`."""
+
+    settings: PairSettings
+    test_errors_max: int
+
+    @property
+    def n_key_max(self) -> int:
+        return self.settings.n_key
+
+    @property
+    def link_s(self) -> float:
+        return self.settings.link_s
+
+    def leak_ec(self, disclosed: Disclosed) -> int:
+        """Of the key only: the theorem gives away the whole pattern of the errors."""
+        return disclosed.about_key

@@ -1,0 +1,48 @@
+"""A link of entangled pairs whose blocks were drawn before: the clock sees the engine alone."""
+
+import numpy as np
+
+from qkd_core.ports.link import Outcomes
+from qkd_core.types.bits import n_words
+from qkd_core.types.ids import BlockId, Provenance, Side
+from qkd_core.types.plans import PairSettings
+
+DRAWN = 4  # blocks, which come round again
+
+
+class RehearsedPairs:
+    """One end's device. Both ends draw what the source does from one seed, each keeps its own."""
+
+    provenance = Provenance.SIMULATED
+
+    def __init__(self, settings: PairSettings, qber: float, side: Side, seed: int = 7) -> None:
+        self._drawn = [
+            Outcomes(
+                *(
+                    _bits(np.random.default_rng([seed, number, basis]), n, qber, side)
+                    for basis, n in enumerate((settings.n_key, settings.n_test))
+                )
+            )
+            for number in range(DRAWN)
+        ]
+
+    def arm(self, block_id: BlockId, settings: PairSettings) -> None:
+        pass
+
+    def outcomes(self, block_id: BlockId) -> Outcomes:
+        drawn = self._drawn[block_id % DRAWN]
+        return Outcomes(drawn.key.copy(), drawn.test.copy())
+
+
+def _bits(rng: np.random.Generator, n: int, qber: float, side: Side) -> np.ndarray:
+    """uint64[ceil(n / 64)]: Alice's bits, or Bob's, which differ with the probability ``qber``."""
+    words = rng.integers(0, 2**64, n_words(n), dtype=np.uint64)
+    if side is Side.B:
+        piece = 1 << 22
+        for start in range(0, 64 * words.size, piece):
+            count = min(piece, 64 * words.size - start)
+            wrong = np.packbits(rng.random(count) < qber, bitorder="little")
+            words[start >> 6 : (start + count) >> 6] ^= wrong.view(np.uint64)
+    if n % 64:
+        words[-1] &= np.uint64((1 << n % 64) - 1)
+    return words
