@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STATE ?= .keyferry
 PARTS := build/parts.txt
 
-.PHONY: install up test check unit integration docs campaign bench efficiency clean
+.PHONY: install up test check unit integration docs campaign bench efficiency ladder clean
 
 install: $(VENV)/installed
 
@@ -96,6 +96,10 @@ bench: $(VENV)/kernels $(VENV)/tools $(VENV)/peers
 efficiency: export NUMBA_CACHE_DIR := $(CURDIR)/build/numba-cache
 efficiency: $(VENV)/kernels
 	$(BIN)/python tests/efficiency/table.py $(ONLY)
+
+# The LDPC codes, designed from nothing into build/codes.json and compared with the stored ones: some minutes.
+ladder: $(VENV)/installed
+	$(BIN)/python -m qkd_codes ladder build/codes.json
 
 clean:
 	rm -rf $(VENV) build

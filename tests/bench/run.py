@@ -17,6 +17,7 @@ STAGES = {
     "pa": "stage_pa",
     "sift": "stage_sift",
     "cascade": "stage_cascade",
+    "ldpc": "stage_ldpc",
     "verify": "stage_verify",
     "tag": "stage_tag",
     "api": "stage_api",

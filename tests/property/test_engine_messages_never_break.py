@@ -68,7 +68,8 @@ PAIRS = PairPlan(
     test_errors_max=5,
 )
 TERMS = SimpleNamespace(link_id="a-b", config_digest="00" * 32)
-HELLO = {"version": VERSION, "link_id": "a-b", "config_digest": "00" * 32}
+AGREED = {"version": VERSION, "link_id": "a-b", "config_digest": "00" * 32}
+HELLO = AGREED | {"blocks_in_flight": 3}
 TOLD = settling.Told((BlockId(8), BlockId(9)), BlockId(12), ((1, 5), (7, 7)))
 MINE = (BlockId(8), BlockId(10))
 STATES = {"8": "pending", "10": "destroyed", "lost": {"3": "destroyed"}}
@@ -120,7 +121,9 @@ def test_an_altered_hello_is_refused_unless_it_says_the_same(body):
     line = SimpleNamespace(transport=HelloSaid(body), timeout_s=1.0)
 
     if not refused(lambda: greet(line, TERMS), ChannelError):
-        assert json.loads(body).items() >= HELLO.items()
+        told = json.loads(body)
+        assert told.items() >= AGREED.items()
+        assert told["blocks_in_flight"] >= 1
 
 
 @given(altered_json(TOLD._asdict()), st.sampled_from(Side))

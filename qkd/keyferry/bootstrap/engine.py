@@ -26,6 +26,7 @@ from keyferry.witness.keeper import BOTH_LANES, Duties
 from keyferry.witness.process import gate_of, watched
 from qkd_core.errors import AuthenticationPoolExhausted, ConfigError
 from qkd_core.photons.amplification import HASH
+from qkd_core.photons.reconciliation.ldpc_ladder import DIGEST as LDPC_CODES
 from qkd_core.types.authentication import Lane
 from qkd_core.types.ids import Side
 from qkd_core.types.plans import DecoySettings
@@ -93,13 +94,17 @@ def serve(
 
 
 def terms_of(site: SiteSettings) -> LinkTerms:
-    """What both site files must say alike about the link; the digest is over that and the hash."""
+    """What both site files must say alike about the link.
+
+    The digest is over that, the hash and the codes: over what both must do alike.
+    """
     link = site.link
     shared = {
         "link_id": link.link_id,
         "pulses": asdict(link.pulses),
         "security": asdict(site.security),
         "amplification": HASH,
+        "ldpc_codes": LDPC_CODES,
     }
     digest = sha256(dumps(shared, sort_keys=True).encode()).hexdigest()
     return LinkTerms(

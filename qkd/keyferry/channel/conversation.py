@@ -32,7 +32,7 @@ class Line:
     mail: Mail = field(init=False)
 
     def __post_init__(self) -> None:
-        self.mail = Mail(self.transport)
+        self.mail = Mail(self.transport, self.timeout_s)
 
 
 class Conversation:
@@ -116,7 +116,7 @@ class Conversation:
         line, trailer, header = self._line, frame.trailer, frame.header
         limit = header.settled or header.block_id
         message = self._message(header, trailer, frame.body)
-        with line.mail.turn(letter, line.timeout_s):
+        with line.mail.turn(letter):
             line.authenticator.check(header.kind, limit, trailer.name, message, trailer.tag)
             line.verified = trailer.name
             if trailer.verified is not None:

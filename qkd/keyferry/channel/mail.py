@@ -59,8 +59,9 @@ class Box:
 class Mail:
     """The frames of one connection, by block. Any thread may use it."""
 
-    def __init__(self, transport: FrameTransport) -> None:
-        self._transport = transport
+    def __init__(self, transport: FrameTransport, turn_s: float) -> None:
+        """``turn_s``: how long a tagged frame waits at most for its turn."""
+        self._transport, self._turn_s = transport, turn_s
         self._lock = Lock()
         self._boxes: dict[BlockId, Box] = {}
         self._early: deque[Letter] = deque()
@@ -207,13 +208,13 @@ class Mail:
             self._early.append(letter)
 
     @contextmanager
-    def turn(self, letter: Letter, timeout_s: float) -> Iterator[None]:
+    def turn(self, letter: Letter) -> Iterator[None]:
         """While inside, no other tagged frame is verified; earlier ones are over.
 
         Raises ChannelError when the connection broke before, or when the peer has sent a tagged
         frame before this one that is not read in time: nobody may be there to read it.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + self._turn_s
         try:
             with self._lock:
                 while self._turn != letter.turn:

@@ -148,7 +148,10 @@ class Engine:
                 failing.take()
 
     def _end_flight(self, flight: Flight, line: Line) -> None:
-        """Finish what is past the link. A block that B waits for may never be begun."""
+        """Finish what is past the link, unless a block is at the link: then give all of them up.
+
+        A block that B waits for may never be begun, and a stop is not to wait for it.
+        """
         deadline = time.monotonic() + self.timeout_s
         while flight.link_is_busy and time.monotonic() < deadline and not self.stopping():
             flight.wait_free(SLICE_S)

@@ -8,6 +8,7 @@ destroyed. Available here and lost there: the rest is burnt, what was handed out
 
 import logging
 from collections.abc import Iterable
+from contextlib import closing
 from json import dumps, loads
 from typing import Any, NamedTuple
 
@@ -50,13 +51,16 @@ def settle(line: Line, blocks: BlockStore, agreement: AgreementStore) -> Settlem
     mine = blocks.pending()
     newest = blocks.newest()
     talk = Conversation(line, BlockId(0), min(mine, default=BlockId(newest + 1)))
-    told = Told(mine, newest, runs_of(blocks.unspent()))
-    theirs = _exchange_blocks(talk, line.authenticator.side, told)
-    blocks.note_used(max(newest, theirs.newest))
+    with closing(talk):  # what is said twice would hold up the turns of the blocks to come
+        told = Told(mine, newest, runs_of(blocks.unspent()))
+        theirs = _exchange_blocks(talk, line.authenticator.side, told)
+        blocks.note_used(max(newest, theirs.newest))
 
-    answers = {block: blocks.state(block) for block in theirs.pending}
-    lost = _lost_here(blocks, theirs.unspent)
-    peer_states, lost_there = _exchange_states(talk, line.authenticator.side, (answers, lost), mine)
+        answers = {block: blocks.state(block) for block in theirs.pending}
+        lost = _lost_here(blocks, theirs.unspent)
+        peer_states, lost_there = _exchange_states(
+            talk, line.authenticator.side, (answers, lost), mine
+        )
     # A tag just received may have made some of ours available already: both calls are idempotent.
     made_available, destroyed = [], []
     for block in mine:

@@ -7,6 +7,12 @@ what it said of them last, says it anew, and adds that: Mansour and Shanbhag, "H
 decoders", IEEE Trans. VLSI 11, 2003. What a check says of one bit is phi(sum of phi(beliefs of the
 others)), phi(x) = -ln tanh(x/2): Gallager, "Low-Density Parity-Check Codes", 1963.
 
+Zeros and ones are treated alike: turn any bits over, in the beliefs and in the syndrome, and each
+sweep gives the same beliefs and messages but for the signs of those bits, and takes as many sweeps
+to the same end. So what the decoder tells of its work follows from where the errors are, and not
+from the key. A belief of 0 is neither: a check with one is not satisfied, and it says nothing to
+its other bits, whose messages have magnitude 0 then.
+
 Beliefs stand column after column in int16[columns * stride(lanes)]. Each column has a margin on
 both sides with a copy of its other end, so that 32 of them can be read from any place on.
 """
@@ -28,6 +34,7 @@ from qkd_core.kernels.ldpc_vectors import (
     add_unsigned,
     clamped,
     count_negative,
+    either,
     load,
     load_bytes,
     path,
@@ -39,6 +46,7 @@ from qkd_core.kernels.ldpc_vectors import (
     table_of_logarithms,
     table_of_magnitudes,
     with_sign,
+    with_zeros_of,
     xor,
     zeros,
 )
@@ -139,18 +147,24 @@ def signs_of(words, signs):
 
 @njit(INT(SHORTS_IN, SHORTS_IN, INT, INTS_IN, INTS_IN, INTS_IN), cache=True, nogil=True)
 def unsatisfied(beliefs, signs, lanes, ends, columns, shifts):  # noqa: PLR0913, PLR0917 (kernel)
-    """The checks that the likelier bits do not satisfy; arguments as for `decode`."""
+    """The checks that the likelier bits do not satisfy, or with a bit of which neither is likelier.
+
+    Arguments as for `decode`.
+    """
     step = FRONT + lanes + BACK
     bad = 0
     for row in range(ends.size - 1):
         for k in range(0, lanes, LANES):
             parity = load(signs, row * lanes + k)
+            undecided = zeros()
             for edge in range(ends[row], ends[row + 1]):
                 at = k + shifts[edge]
                 if at >= lanes:
                     at -= lanes
-                parity = xor(parity, load(beliefs, columns[edge] * step + FRONT + at))
-            bad += count_negative(parity)
+                belief = load(beliefs, columns[edge] * step + FRONT + at)
+                parity = xor(parity, belief)
+                undecided = with_zeros_of(undecided, belief)
+            bad += count_negative(either(parity, undecided))
     return bad
 
 
@@ -164,6 +178,7 @@ def _sweep(words, beliefs, messages, signs, scratch, lanes, ends, columns, shift
         for k in range(0, lanes, LANES):
             sign = load(signs, row * lanes + k)
             parity = sign
+            undecided = zeros()
             total = zeros()
             said = first * lanes + k * (last - first)
             for edge in range(first, last):
@@ -179,8 +194,9 @@ def _sweep(words, beliefs, messages, signs, scratch, lanes, ends, columns, shift
                 store(scratch, half + (edge - first) * LANES, size)
                 total = add_unsigned(total, size)
                 parity = xor(parity, belief)
+                undecided = with_zeros_of(undecided, belief)
                 sign = xor(sign, other)
-            bad += count_negative(parity)
+            bad += count_negative(either(parity, undecided))
             for edge in range(first, last):
                 other = load(scratch, (edge - first) * LANES)
                 size = load(scratch, half + (edge - first) * LANES)

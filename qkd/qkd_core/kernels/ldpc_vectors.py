@@ -142,6 +142,10 @@ def _of_two(generate_from):
 add = _of_two(lambda builder, a, b: builder.add(a, b))
 subtract = _of_two(lambda builder, a, b: builder.sub(a, b))
 xor = _of_two(lambda builder, a, b: builder.xor(a, b))
+either = _of_two(lambda builder, a, b: builder.or_(a, b))
+with_zeros_of = _of_two(  # a, and -1 where b is 0
+    lambda builder, a, b: builder.or_(a, builder.sext(builder.icmp_signed("==", b, same(0)), V16))
+)
 add_unsigned = _of_two(lambda builder, a, b: called(builder, "llvm.uadd.sat.v32i16", [a, b]))
 with_sign = _of_two(  # b, negated where a is negative
     lambda builder, a, b: builder.select(

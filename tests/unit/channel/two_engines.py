@@ -170,7 +170,7 @@ class Site:
             agreement=self.store.agreement,
             room=room,
             connect=lambda: exchange.connect(side),
-            timeout_s=5.0,
+            timeout_s=4.0,
             blocks_in_flight=in_flight,
             stopping=self.stop.is_set,
         )
@@ -199,11 +199,11 @@ class Site:
             }
 
     def reasons(self) -> dict[int, str]:
-        """Why blocks were discarded, by number."""
+        """Why blocks were discarded, or destroyed when settling, by number."""
         return {
-            event.fields["block_id"]: f"{event.fields['reason']}: {event.fields['detail']}"
+            event.fields["block_id"]: f"{event.fields['reason']}: {event.fields.get('detail')}"
             for event in self.store.events
-            if event.action == "block_discarded"
+            if event.action in ("block_discarded", "block_destroyed")
         }
 
 

@@ -1,10 +1,13 @@
 """The program that makes the codes: its graphs have the promised shape, and are reproducible."""
 
+from importlib.resources import files
+
 import numpy as np
 import pytest
 
 from qkd_codes.__main__ import entries, remade
 from qkd_codes.base_graph import base_graph, column_degrees
+from qkd_codes.ladder import text_of
 from qkd_codes.lifting import lift
 
 COUNTS = {2: 11, 3: 30, 8: 10}
@@ -54,3 +57,9 @@ def test_a_stored_code_is_made_again_bit_for_bit():
     entry = min(entries(), key=lambda each: each["edges"])
 
     assert remade(entry) == (entry["graph"], entry["removal"])
+
+
+def test_the_file_of_codes_is_written_as_it_is_stored():
+    folder = files("qkd_core.photons.reconciliation").joinpath("ladder")
+
+    assert text_of(entries()) == folder.joinpath("codes.json").read_text()

@@ -164,6 +164,49 @@ def test_every_sweep_is_that_of_plain_integers(way, rows, columns, lanes):
         np.testing.assert_array_equal(columns_of, reference.beliefs)
 
 
+@pytest.mark.parametrize("way", ldpc_vectors.runnable(), ids=lambda way: way.name)
+@pytest.mark.parametrize(("qber", "ends"), [(0.022, {True, False}), (0.03, {False})])
+def test_zeros_and_ones_are_treated_alike(way, qber, ends):
+    """Bits turned over change signs and nothing else, though many beliefs are and become 0."""
+    chosen = code(192, 900, 64)
+    rng = np.random.default_rng(round(1e4 * qber))
+    turned = rng.integers(0, 2, chosen.n_bits, np.uint8)
+    checks = np.empty(chosen.n_checks // 64, np.uint64)
+    syndrome(pack(turned), chosen.lanes, chosen.ends, chosen.column, chosen.shift, checks)
+    sign = np.empty(chosen.n_checks, np.int16)
+    signs_of(checks, sign)
+    middle = np.arange(FRONT, FRONT + chosen.lanes)
+    at = (np.arange(chosen.columns)[:, None] * stride(chosen.lanes) + middle).reshape(-1)
+    ended = set()
+    for seed in range(8):
+        *_, one = inputs(chosen, qber, seed)
+        hidden = rng.choice(chosen.n_bits // 64, 45, replace=False)
+        believe(one[0], chosen.lanes, hidden, np.zeros(45, np.uint64), 0)
+        other = tuple(each.copy() for each in one)
+        upright = pack(((one[0][at] < 0) ^ turned).astype(np.uint8))
+        believe(other[0], chosen.lanes, np.arange(upright.size), upright, 30)
+        believe(other[0], chosen.lanes, hidden, np.zeros(45, np.uint64), 0)
+        other[2][:] ^= sign
+
+        sweeps = run(way, chosen, one, most=80, patience=10)
+
+        assert run(way, chosen, other, most=80, patience=10) == sweeps
+        np.testing.assert_array_equal(other[0][at], one[0][at] * (1 - 2 * turned.astype(np.int16)))
+        ended.add(sweeps > 0)
+    assert ended == ends
+
+
+def test_a_check_of_an_undecided_bit_is_not_satisfied():
+    chosen = code(94, 520, 64)
+    *_, arrays = inputs(chosen, 0.0, 3)
+    args = (chosen.lanes, chosen.ends, chosen.column, chosen.shift)
+    assert unsatisfied(arrays[0], arrays[2], *args) == 0
+
+    believe(arrays[0], 64, np.array([7]), np.zeros(1, np.uint64), 0)
+
+    assert unsatisfied(arrays[0], arrays[2], *args) == 64 * chosen.degree[7]
+
+
 @pytest.mark.parametrize("way", OTHER_PATHS, ids=lambda way: way.name)
 def test_paths_agree_bit_for_bit(way):
     for rows, columns, qber in ((94, 800, 0.012), (192, 900, 0.03), (500, 900, 0.3)):

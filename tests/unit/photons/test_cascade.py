@@ -24,8 +24,7 @@ from qkd_core.photons.reconciliation.cascade import (
     reconcile_bob,
 )
 from qkd_core.photons.reconciliation.cascade_passes import HASH_BITS, block_sizes, passes
-from qkd_core.photons.reconciliation.cascade_reference import frame_hash
-from qkd_core.photons.reconciliation.frames import cut
+from qkd_core.photons.reconciliation.frames import cut, frame_hash
 from qkd_core.types.authentication import MessageKind
 from qkd_core.types.bits import n_words, pack, unpack
 from qkd_core.types.blocks import SiftedKey
@@ -144,7 +143,7 @@ def told_rows(said, n, each, point):
     for bit in range(n):
         unit = np.zeros(n // 64, np.uint64)
         unit[bit >> 6] = np.uint64(1) << np.uint64(bit & 63)
-        columns[bit] = frame_hash(point, unit, n) ^ zero
+        columns[bit] = (frame_hash(point, unit, n) ^ zero) % (1 << HASH_BITS)
     for digit in range(HASH_BITS):
         rows.append(sum(1 << int(bit) for bit in np.flatnonzero(columns >> digit & 1)))
     return rows

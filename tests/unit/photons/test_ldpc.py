@@ -153,6 +153,23 @@ def test_blind_counts_what_is_revealed_and_no_more(correct):
     assert outcome.bob.disclosed.about_key == frame.told + revealed
 
 
+@pytest.mark.parametrize(("how", "qber"), [(SINGLE, 0.0218), (BLIND, 0.0215)])
+def test_what_bob_says_follows_from_the_errors_alone(correct, how, qber):
+    """Other keys and other fill, the same errors: the same verdicts, some good and some bad."""
+    how, n_bits = replace(how, frame_bits=1 << 15), 300_000
+    errors = pack((np.random.default_rng(9).random(n_bits) < qber).astype(np.uint8))
+    said = []
+    for seed in range(3):
+        alice, _ = two_keys(n_bits, qber, seed)
+        outcome = correct((alice, alice ^ errors), n_bits, plan_for(how, n_bits, 0.02))
+        said.append(outcome.sent["bob"])
+
+    assert said[0] == said[1] == said[2]
+    first = np.unpackbits(np.frombuffer(said[0][0][1], np.uint8), bitorder="little")
+    n_frames = len(cut(n_bits, 0.02, how))
+    assert 0 < first[:n_frames].sum() < n_frames
+
+
 def test_bob_says_nothing_but_verdicts(correct):
     n_bits = 200_000
     outcome = correct(two_keys(n_bits, 0.03), n_bits, plan_for(BLIND, n_bits, 0.03))

@@ -26,10 +26,9 @@ from qkd_core.photons.reconciliation.cascade_reference import (
     GOOD,
     Words,
     boundaries_per_word,
-    frame_hash,
     part,
 )
-from qkd_core.photons.reconciliation.frames import Frames
+from qkd_core.photons.reconciliation.frames import Frames, frame_hash
 from qkd_core.types.bits import PackedBits, n_words
 
 
@@ -170,4 +169,5 @@ class Corrector:
     def _hash(self, frame: int) -> int:
         n_bits = self.frames.n_bits_of(self.chosen[frame])
         start = frame * self.frames.words
-        return frame_hash(self.point, self.bits[start : start + n_words(n_bits)], n_bits)
+        bits = self.bits[start : start + n_words(n_bits)]
+        return frame_hash(self.point, bits, n_bits) % (1 << HASH_BITS)

@@ -12,21 +12,15 @@ import numpy.typing as npt
 
 from qkd_core.errors import ChannelError
 from qkd_core.kernels.cascade_reference import FINISHED, answer, open_reference
-from qkd_core.kernels.gf128_hash import polynomial_hash
 from qkd_core.photons.reconciliation.budget import Budget
 from qkd_core.photons.reconciliation.cascade_passes import HASH_BITS, Passes
-from qkd_core.photons.reconciliation.frames import Frames
+from qkd_core.photons.reconciliation.frames import Frames, frame_hash
 from qkd_core.types.bits import PackedBits, n_words
 
 GOOD, BAD = 0, 1
 SHORT_BITS = 1 << 16  # a boundary of a frame of so many bits takes two bytes, else four
 
 Words = npt.NDArray[np.uint64]
-
-
-def frame_hash(point: Words, bits: PackedBits, n_bits: int) -> int:
-    """The first `HASH_BITS` of the polynomial hash of a frame."""
-    return int(polynomial_hash(point, bits.view(np.uint8), n_bits)[0]) % (1 << HASH_BITS)
 
 
 def boundaries_per_word(frames: Frames) -> int:
@@ -138,7 +132,8 @@ class Reference:
     def _hash(self, frame: int) -> int:
         n_bits = self.frames.n_bits_of(self.chosen[frame])
         start = frame * self.frames.words
-        return frame_hash(self.point, self.bits[start : start + n_words(n_bits)], n_bits)
+        bits = self.bits[start : start + n_words(n_bits)]
+        return frame_hash(self.point, bits, n_bits) % (1 << HASH_BITS)
 
 
 def part(message: Words, start: int, stop: int) -> Words:

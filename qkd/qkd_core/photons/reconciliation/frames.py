@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qkd_core.kernels.gf128_hash import polynomial_hash
 from qkd_core.types.bits import PackedBits, n_words
 
 FRAME_STEP = 64  # words
@@ -56,3 +57,11 @@ def cut(n_bits: int, frame_bits: int) -> Frames:
     n_frames = max(1, -(-words // most))
     longest = -(-words // n_frames)
     return Frames(n_bits, n_frames, FRAME_STEP * max(1, -(-longest // FRAME_STEP)))
+
+
+def frame_hash(point: PackedBits, bits: PackedBits, n_bits: int) -> int:
+    """64 bits of the polynomial hash of a frame; two frames collide with n_bits / 128 / 2^64.
+
+    ``point``: uint64[2], where the polynomial is taken.
+    """
+    return int(polynomial_hash(point, bits.view(np.uint8), n_bits)[0])

@@ -1,4 +1,8 @@
-"""The end of LDPC reconciliation that corrects its bits, by syndromes that the other end tells."""
+"""The end of LDPC reconciliation that corrects its bits, by syndromes that the other end tells.
+
+What it says follows from the errors and the public point alone: the decoder treats zeros and ones
+alike, and whether a hash agrees depends on the difference of two frames, right or wrong.
+"""
 
 from collections.abc import Sequence
 from math import log
@@ -17,13 +21,13 @@ from qkd_core.kernels.ldpc_decoder import (
 )
 from qkd_core.kernels.ldpc_vectors import LANES
 from qkd_core.photons.reconciliation.budget import Budget
+from qkd_core.photons.reconciliation.frames import frame_hash
 from qkd_core.photons.reconciliation.ldpc_frames import Frame, planned
 from qkd_core.photons.reconciliation.ldpc_ladder import Code, Ints
 from qkd_core.photons.reconciliation.ldpc_reference import (
     COUNT_BITS,
     Telling,
     Words,
-    frame_hash,
     spread,
 )
 from qkd_core.types.bits import PackedBits

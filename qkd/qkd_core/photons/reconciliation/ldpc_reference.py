@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from qkd_core.errors import ChannelError
-from qkd_core.kernels.gf128_hash import polynomial_hash
 from qkd_core.kernels.ldpc_syndrome import syndrome
 from qkd_core.photons.entropy import Entropy
 from qkd_core.photons.reconciliation.budget import Budget
+from qkd_core.photons.reconciliation.frames import frame_hash
 from qkd_core.photons.reconciliation.ldpc_frames import Frame, Scheme
 from qkd_core.photons.reconciliation.ldpc_ladder import Ints
 from qkd_core.types.bits import PackedBits
@@ -22,11 +22,6 @@ from qkd_core.types.bits import PackedBits
 COUNT_BITS = 32  # of the errors that a message of verdicts reports
 
 Words = npt.NDArray[np.uint64]
-
-
-def frame_hash(point: Words, bits: PackedBits, n_bits: int) -> int:
-    """64 bits of the polynomial hash of a frame; two frames collide with n_bits / 128 / 2^64."""
-    return int(polynomial_hash(point, bits.view(np.uint8), n_bits)[0])
 
 
 @dataclass(slots=True)
