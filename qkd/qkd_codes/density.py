@@ -37,7 +37,7 @@ class Grid:
 
     @property
     def ratios(self) -> Floats:
-        return np.arange(-self.levels, self.levels + 1) * self.step
+        return np.arange(-self.levels, self.levels + 1, dtype=np.float64) * self.step
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from pathlib import Path
 from select import select
 from struct import Struct
 from threading import Lock
-from typing import Any, cast
+from typing import Any
 
 from keyferry.channel.frames import HEADER, TAGGED, TRAILER_BYTES, Frame, Header, Trailer
+from keyferry.channel.in_memory_tls import PIECE_BYTES, InMemory
 from keyferry.channel.mail import Silent
 from qkd_api.trust import LiveContext, TlsFiles, Trust
 from qkd_core.errors import ChannelError, ConfigError, NotAuthorised
@@ -22,7 +23,6 @@ from qkd_core.types.ids import KmeId, Side
 
 KEEPALIVE_IDLE_S = 5
 UNACKNOWLEDGED_MS = 15_000
-PIECE_BYTES = 1 << 18  # what goes through TLS at once
 SLICE_S = 0.02
 TCP_INFO_BYTES, ROUND_TRIP_AT, ROUND_TRIP_US = 104, 68, Struct("=I")  # tcpi_rtt: linux/tcp.h
 HANDSHAKE_S = 5.0  # for each step of it; somebody else may be waiting
@@ -73,7 +73,7 @@ class Transport:
     """
 
     def __init__(
-        self, plain: socket.socket, tls: "InMemory", sender: Side, identity: ChannelIdentity
+        self, plain: socket.socket, tls: InMemory, sender: Side, identity: ChannelIdentity
     ) -> None:
         """``sender``: the side at the other end. The handshake is over."""
         self._socket, self._tls = plain, tls
@@ -93,9 +93,8 @@ class Transport:
     def receive(self, timeout_s: float) -> Frame:
         """The next whole frame. Raises Silent when none has begun in time, ChannelError."""
         with channel_errors("receiving"):
-            first = self._exactly(1, timeout_s, begun=False)
             whole_s = max(timeout_s, WHOLE_S)
-            header = Header.decode(bytes(first + self._exactly(HEADER.size - 1, whole_s)))
+            header = Header.decode(bytes(self._exactly(HEADER.size, whole_s, begins_s=timeout_s)))
             body = bytes(self._exactly(header.n_body, whole_s))
             trailer = None
             if header.flags & TAGGED:
@@ -130,14 +129,17 @@ class Transport:
                 if ready:
                     self._absorb()
 
-    def _exactly(self, n: int, timeout_s: float, *, begun: bool = True) -> bytearray:
+    def _exactly(self, n: int, timeout_s: float, *, begins_s: float | None = None) -> bytearray:
+        """The next ``n`` bytes. ``begins_s``: for the first of them, when none has to come."""
         data = bytearray(n)
         view = memoryview(data)
-        end = time.monotonic() + timeout_s
+        begun = begins_s is None
+        end = time.monotonic() + (timeout_s if begins_s is None else begins_s)
         while view:
             got = self._tls.opened_into(view)
             if got:
-                begun = True
+                if not begun:
+                    begun, end = True, time.monotonic() + timeout_s
                 view = view[got:]
             elif self._tls.ended:
                 raise ChannelError("the peer closed the connection")
@@ -157,59 +159,6 @@ class Transport:
                 self._tls.take_in(self._socket.recv(PIECE_BYTES))
             except (BlockingIOError, InterruptedError):
                 return
-
-
-class InMemory:
-    """TLS between two buffers. Any thread may use it."""
-
-    def __init__(self, context: ssl.SSLContext, *, server: bool) -> None:
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server)
-        self._lock = Lock()
-        self.ended = False  # the peer has closed
-        self.certificate: dict[str, Any] = {}  # of the peer, after the handshake
-
-    def shake_hands(self, plain: socket.socket) -> None:
-        """Over a socket that blocks, with its timeout. Raises OSError (SSLError is one)."""
-        while True:
-            try:
-                self._tls.do_handshake()
-            except ssl.SSLWantReadError:
-                plain.sendall(self._outgoing.read())
-                data = plain.recv(PIECE_BYTES)
-                if not data:
-                    raise ConnectionResetError("closed during the handshake") from None
-                self._incoming.write(data)
-            else:
-                plain.sendall(self._outgoing.read())
-                self.certificate = dict(self._tls.getpeercert() or {})
-                return
-
-    def sealed(self, data: memoryview) -> bytes:
-        """``data`` on its way out."""
-        with self._lock:
-            self._tls.write(data)
-            return self._outgoing.read()
-
-    def take_in(self, data: bytes) -> None:
-        """What came from the network; nothing means that the peer has closed."""
-        with self._lock:
-            if data:
-                self._incoming.write(data)
-            else:
-                self._incoming.write_eof()
-
-    def opened_into(self, view: memoryview) -> int:
-        """Put into ``view`` what has come, and return how many bytes; 0 when none has."""
-        with self._lock:
-            try:
-                got = cast(int, self._tls.read(len(view), cast(Any, view)))
-            except ssl.SSLWantReadError:
-                return 0
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                got = 0
-            self.ended = self.ended or not got
-            return got
 
 
 @contextmanager

@@ -220,11 +220,10 @@ def require_usable(settings: "SiteSettings") -> None:
 def expected_key(settings: "SiteSettings") -> int:
     """The secret bits of a block on a link like the file's model. Raises ConfigError at none."""
     from qkd_core.errors import ConfigError, PlanRefused
-    from qkd_core.photons.reconciliation.choice import candidates
-    from qkd_core.photons.reconciliation.stage import disclosed_expected
     from qkd_core.proofs.plan import PlanRequest, plan_block
-    from qkd_core.proofs.terms import Terms
+    from qkd_core.proofs.terms import FRAME_BITS_MAX, Terms, disclosed_on_paper
     from qkd_core.types.ids import BlockId, Provenance
+    from qkd_core.types.reconciliation import Method, Reconciliation
 
     link = settings.link
     terms = Terms(
@@ -239,8 +238,8 @@ def expected_key(settings: "SiteSettings") -> int:
         model=link.model,
         block_id=BlockId(1),
         provenance=Provenance.DEVICE,
-        reconciliation=next(candidates(link.correction, False)),
-        disclosed_expected=disclosed_expected,
+        reconciliation=Reconciliation(method=Method.CASCADE, variant="", frame_bits=FRAME_BITS_MAX),
+        disclosed_expected=disclosed_on_paper,
     )
     try:
         return plan_block(request).n_secret

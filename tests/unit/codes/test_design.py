@@ -10,7 +10,7 @@ from qkd_codes.degrees import DEGREES, Found, Task, choose, counts_of, improve, 
 from qkd_codes.density import Ensemble, Grid, Search, entropy_of, evolve, level_rows, threshold
 from qkd_codes.ladder import COLUMNS, ROWS, seed_of, task_of
 
-COARSE = Grid(48, 0.5)  # a quarter of the ratios: thresholds within half a percent of the fine ones
+COARSE = Grid(48, 0.5)  # of (3, 6) it finds 0.0815 for 0.0838
 REGULAR = Ensemble({3: 1.0}, {6: 1.0})
 STORED = {entry["rows"]: entry for entry in entries()}
 
@@ -32,7 +32,7 @@ def test_errors_fall_below_the_threshold_and_stay_above_it():
 
     assert below.sweeps < 200 < above.sweeps
     assert all(b < a for a, b in pairwise(below.errors))
-    assert below.errors[0] == pytest.approx(0.078)
+    assert below.errors[0] == pytest.approx(2 * 0.078 * (1 - 0.078), rel=0.005)  # soft errors
     # the errors that would be left at columns of the degree that all have are those that are left
     np.testing.assert_allclose(below.by_degree[:, 1], below.errors[1:], rtol=1e-9)
     assert (below.by_degree[:, 0] > below.by_degree[:, 1]).all()
@@ -75,18 +75,18 @@ def test_a_stored_code_has_its_threshold(n_rows):
 
 
 def test_degrees_are_chosen_as_well_as_the_stored_ones():
-    """On the coarse grid, in half the sweeps; on the fine one the degrees are the stored ones.
+    """On a coarser grid, and for 30 sweeps; for 100 on the fine one they are the stored ones.
 
-    That takes half a minute: `make ladder`. Another solver may choose other degrees.
+    That takes half a minute a code: `make ladder`. Another solver may choose other degrees.
     """
     fine = task_of(500)
-    task = Task(fine.ratio, fine.mean, fine.light_most, sweeps=50, grid=COARSE)
+    task = Task(fine.ratio, fine.mean, fine.light_most, sweeps=30, grid=Grid(32, 0.75))
     before = threshold_of(task, counts_in(STORED[500]), 0.11)
 
     found = choose(task, lambda _: None, starts=1)
 
     assert found.threshold > 0.998 * before
-    assert task.ratio / entropy_of(found.threshold) < 1.11
+    assert task.ratio / entropy_of(found.threshold) < 1.3
     assert set(found.columns) <= set(DEGREES)
     nodes = sum(share / degree for degree, share in found.columns.items())
     assert 1 / nodes == pytest.approx(task.mean, rel=1e-3)

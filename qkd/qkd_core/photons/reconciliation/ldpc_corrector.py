@@ -33,7 +33,8 @@ from qkd_core.photons.reconciliation.ldpc_reference import (
 from qkd_core.types.bits import PackedBits
 
 MOST_SWEEPS = 200
-PATIENCE = 25  # sweeps
+PATIENCE = 25  # sweeps without progress
+PATIENCE_BEFORE_MORE = 10  # when more bits may be revealed: they help sooner than waiting
 
 
 class Decoder:
@@ -50,12 +51,12 @@ class Decoder:
     def believe(self, places: Ints, words: Words, strength: int) -> None:
         believe(self.beliefs, self.code.lanes, places, words, strength)
 
-    def decode(self) -> Words | None:
+    def decode(self, patience: int = PATIENCE) -> Words | None:
         """The words that satisfy all checks, or None."""
         code = self.code
         sweeps = decode(
             self.beliefs, self.messages, self.signs, self.scratch, code.lanes,
-            code.ends, code.column, code.shift, MOST_SWEEPS, PATIENCE,
+            code.ends, code.column, code.shift, MOST_SWEEPS, patience,
         )  # fmt: skip
         if sweeps < 0:
             return None
@@ -94,12 +95,14 @@ class Correcting:
 
     def work(self, point: Words) -> None:
         """Decode, unless it is done."""
-        if self.corrected is not None or self.frame.scheme is None:
+        scheme = self.frame.scheme
+        if self.corrected is not None or scheme is None:
             return
-        coded = self.decoder.decode()
+        last = self.telling.tries >= scheme.rounds
+        coded = self.decoder.decode(PATIENCE if last else PATIENCE_BEFORE_MORE)
         if coded is None:
             return
-        found = coded[self.frame.scheme.key[: self.bits.size]]
+        found = coded[scheme.key[: self.bits.size]]
         n_bits = self.frame.n_bits
         if not _beyond(found, n_bits) and frame_hash(point, found, n_bits) == self.hash:
             self.corrected = found
