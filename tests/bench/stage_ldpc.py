@@ -68,7 +68,7 @@ class Frames:
         for bits, errors, told in zip(self.alice, self.errors, self.told, strict=True):
             decoder = Decoder(self.code, told)
             decoder.believe(places, bits ^ errors, strength)
-            found = decoder.decode(patience=MOST_SWEEPS)  # the peer does not give up before, too
+            found = decoder.decode(patience=MOST_SWEEPS)  # as long as the peer
             right.append(found is not None and np.array_equal(found, bits))
         return right
 

@@ -34,7 +34,7 @@ from qkd_core.types.bits import PackedBits
 
 MOST_SWEEPS = 200
 PATIENCE = 25  # sweeps without progress
-PATIENCE_BEFORE_MORE = 10  # when more bits may be revealed: they help sooner than waiting
+PATIENCE_BEFORE_MORE = 12  # when more bits may be revealed: they help sooner than waiting
 
 
 class Decoder:
