@@ -13,6 +13,7 @@ import numpy as np
 from rows import Compared, Goal, Row
 from thread_time import interleaved
 
+from qkd_core.kernels import cpu
 from qkd_core.types.bits import unpack
 from qkd_core.types.blocks import SiftedKey
 from qkd_core.types.ids import BlockId
@@ -83,7 +84,7 @@ def _row(qber: float, peer: Callable[..., object] | None) -> tuple[Row, str]:
         peer_name=PEER if peer is not None else "",
         unit="Mb/s",
         goal=GOAL,
-    ).row(quiet=True)
+    ).row(quiet=cpu.path() is cpu.Path.AVX512)
     return row, f"cascade: error rate {qber:.0%}: " + "; ".join(said)
 
 

@@ -33,9 +33,9 @@ from qkd_core.kernels import cpu
 from qkd_core.types.ids import Side
 
 HERE = Path(__file__).parent
-N_KEY = 15_728_640  # 240 frames; the hash then fits into a power of two of its transform
+N_KEY = 31_457_280  # 480 frames; the hash then fits into a power of two of its transform
 TEST_SHARE = 15  # one test bit for so many key bits
-WARM, COUNTED = 3, 12  # blocks
+COUNTED = 10  # blocks, or twice those in flight: they begin together and end in bursts
 WAIT_S = 240.0
 GOALS = {
     0.01: Goal(">= 115.8", ">= 300"),
@@ -45,8 +45,8 @@ GOALS = {
 }
 PEER_GOAL = Goal(">= 20000")
 PEER, PEER_BITS = "qkdpy, one process", 2_048
-IN_FLIGHT = 4
-DELAYED = ((0.001, 8), (0.010, 16), (0.050, 32))  # round-trip time, blocks in flight
+IN_FLIGHT = 3
+DELAYED = ((0.001, 4), (0.010, 6), (0.050, 12))  # round-trip time, blocks in flight
 
 
 @dataclass(frozen=True)
@@ -144,18 +144,19 @@ def chain(folder: Path, qber: float, round_trip_s: float = 0.0, in_flight: int =
                     str(reports[side]),
                 ]
                 engines.enter_context(_process(command, log))
-            _wait(reports[Side.A], WARM + COUNTED + 1, folder)
-        return _run(reports, qber)
+            counted = max(COUNTED, 2 * in_flight)
+            _wait(reports[Side.A], in_flight + counted + 1, folder)
+        return _run(reports, in_flight, counted)
 
 
-def _run(reports: dict[Side, Path], qber: float) -> Run:
+def _run(reports: dict[Side, Path], warm: int, counted_blocks: int) -> Run:
     made = {
         side: {line["block_id"]: line for line in _lines(report)}
         for side, report in reports.items()
     }
     both = sorted(made[Side.A].keys() & made[Side.B].keys())
     in_order = sorted((made[Side.A][number] for number in both), key=lambda line: line["at"])
-    first, counted = in_order[WARM], in_order[WARM + 1 : WARM + 1 + COUNTED]
+    first, counted = in_order[warm], in_order[warm + 1 : warm + 1 + counted_blocks]
     spent = counted[-1]["at"] - first["at"]
     sifted = sum(line["n_sifted"] for line in counted)
     seen = sum(line["n_errors"] for line in counted) / sifted
