@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STATE ?= .keyferry
 PARTS := build/parts.txt
 
-.PHONY: install up test check unit integration docs campaign bench efficiency ladder clean
+.PHONY: install up test check unit integration docs campaign bench efficiency costs ladder clean
 
 install: $(VENV)/installed
 
@@ -100,6 +100,11 @@ efficiency: $(VENV)/kernels
 # The LDPC codes, designed from nothing into build/codes.json and compared with the stored ones: some minutes.
 ladder: $(VENV)/installed
 	$(BIN)/python -m qkd_codes ladder build/codes.json
+
+# How the cost of each stage grows with the block: docs/costs.svg. On a quiet machine.
+costs: export NUMBA_CACHE_DIR := $(CURDIR)/build/numba-cache
+costs: $(VENV)/kernels
+	$(BIN)/python tests/bench/costs.py
 
 clean:
 	rm -rf $(VENV) build

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from keyferry.engine.terms import LinkTerms
-from qkd_core.errors import PlanRefused
+from qkd_core.errors import ConfigError, PlanRefused
+from qkd_core.photons.reconciliation.stage import disclosed_expected
 from qkd_core.ports import PadStore
 from qkd_core.types.authentication import Lane
 from qkd_core.types.ids import BlockId, Provenance, Side
@@ -33,10 +34,16 @@ def require_plan_for(
 ) -> None:
     """Raise PlanRefused unless the peer's plan is for this block and this device.
 
+    Nor may it name a way to correct errors that this version does not know.
+
     How many pads a block refills is for the planner to say, up to a limit.
     """
     if plan.block_id != block_id:
         raise PlanRefused(f"the plan is for block {plan.block_id}, {block_id} is on")
+    try:
+        disclosed_expected(1, plan.qber_expected, plan.reconciliation)
+    except ConfigError as error:  # a variant of another version
+        raise PlanRefused(str(error)) from error
     if not 0 <= plan.segment_pads <= SEGMENT_PADS_MAX:
         raise PlanRefused(f"{plan.segment_pads} pads to refill, the limit is {SEGMENT_PADS_MAX}")
     if plan.provenance is not provenance and plan.provenance in terms.accept_provenance:
