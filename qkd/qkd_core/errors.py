@@ -27,6 +27,10 @@ class ChannelError(QkdError):
     """The classical channel broke, timed out, or carried something malformed."""
 
 
+class Silent(ChannelError):
+    """The peer's engine said nothing in time; the connection is as good as before."""
+
+
 class BlockDiscarded(QkdError):
     """One block yields no key; the next one may. Caught in the link loop only."""
 

@@ -29,7 +29,7 @@ LDPC_MOST = 4_000_000
 AT_LEAST_S = 0.2
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 720, 440, 70, 30, 190, 50
 COLOURS = ("#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad")
-NS_RANGE = (0.05, 5000.0)
+NS_RANGE = (0.005, 2000.0)
 
 
 def amplification(n: int) -> float:
@@ -111,7 +111,7 @@ def drawn(found: dict[str, list[tuple[int, float]]]) -> str:
         parts.append(
             f'<text x="{x}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{10**exponent:,}</text>'
         )
-    for exponent in range(-1, 4):
+    for exponent in range(-2, 4):
         y = _y(10.0**exponent)
         parts.append(f'<path d="M{LEFT} {y}H{WIDTH - RIGHT}" stroke="#ddd"/>')
         parts.append(

@@ -104,7 +104,7 @@ def tasks(asked: argparse.Namespace) -> Iterator[Task]:
 def main() -> None:
     parser = argparse.ArgumentParser(
         description="How much error correction tells, and how often it fails.",
-        epilog="example: table.py --method ldpc --longest 100000 --frames 200",
+        epilog="example: table.py --method ldpc --longest 131072 --frames 200",
     )
     parser.add_argument("--frames", type=int, default=FRAMES, help="of each point, at least")
     parser.add_argument("--method", choices=("cascade", "ldpc"), help="only this one")

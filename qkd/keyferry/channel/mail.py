@@ -13,7 +13,7 @@ from threading import Condition, Lock
 from typing import NamedTuple, Protocol
 
 from keyferry.channel.frames import NUMBER_LIMIT, Frame
-from qkd_core.errors import ChannelError
+from qkd_core.errors import ChannelError, Silent
 from qkd_core.types.ids import BlockId
 
 EARLY_LIMIT = 256  # frames of a block that this end has not begun yet
@@ -33,10 +33,6 @@ class FrameTransport(Protocol):
 
     def close(self) -> None:
         """Who waits in `receive` gets ChannelError."""
-
-
-class Silent(ChannelError):
-    """Nothing came in time; the connection is as good as before."""
 
 
 class Letter(NamedTuple):

@@ -16,9 +16,8 @@ from typing import Any
 
 from keyferry.channel.frames import HEADER, TAGGED, TRAILER_BYTES, Frame, Header, Trailer
 from keyferry.channel.in_memory_tls import PIECE_BYTES, InMemory
-from keyferry.channel.mail import Silent
 from qkd_api.trust import LiveContext, TlsFiles, Trust
-from qkd_core.errors import ChannelError, ConfigError, NotAuthorised
+from qkd_core.errors import ChannelError, ConfigError, NotAuthorised, Silent
 from qkd_core.types.ids import KmeId, Side
 
 KEEPALIVE_IDLE_S = 5

@@ -110,10 +110,15 @@ def _warm(state: StateDirectory, supervisor: Supervisor, report: Report) -> None
     report("kernels: the first start compiles them")
     log_file = state.log("warm")
     process = spawn(Part(name="warm", command=keyferry_command("warm"), log_file=log_file))
+    told = ""
     try:
         while process.poll() is None:
             supervisor.watch()
             time.sleep(0.1)
+            last = (log_file.read_text().splitlines() or [""])[-1]
+            if last != told:
+                told = last
+                report(f"kernels: {told}")
     finally:
         process.kill()
         process.wait()

@@ -11,7 +11,7 @@ from qkd_core.photons.bodies import bits_from_body, bits_to_body
 from qkd_core.ports import ClassicalChannel
 from qkd_core.ports.link import Outcomes
 from qkd_core.types.authentication import MessageKind
-from qkd_core.types.bits import n_words
+from qkd_core.types.bits import PackedBits, n_words, wipe
 from qkd_core.types.blocks import PairTallies, SiftedKey
 from qkd_core.types.ids import BlockId, Side
 from qkd_core.types.plans import PairSettings
@@ -24,13 +24,33 @@ def sift_pairs(
     settings: PairSettings,
     side: Side,
 ) -> SiftedKey:
-    """Compare the test bits. Raises LinkError for bits of another length, ChannelError."""
+    """Compare the test bits; the key bits are wiped when that fails.
+
+    Raises LinkError for bits of another length, ChannelError.
+    """
     for name, bits, n in (
         ("key", outcomes.key, settings.n_key),
         ("test", outcomes.test, settings.n_test),
     ):
         if bits.shape != (n_words(n),) or (n % 64 and bits[-1] >> np.uint64(n % 64)):
             raise LinkError(f"the device gave {bits.shape} words of {name} bits for {n} bits")
+    try:
+        theirs = _exchanged(outcomes, channel, settings, side)
+    except BaseException:
+        wipe(outcomes.key)
+        raise
+    tallies = PairTallies(
+        n_key=settings.n_key,
+        n_test=settings.n_test,
+        test_errors=int(np.bitwise_count(outcomes.test ^ theirs).sum()),
+    )
+    return SiftedKey(block_id, outcomes.key, settings.n_key, tallies)
+
+
+def _exchanged(
+    outcomes: Outcomes, channel: ClassicalChannel, settings: PairSettings, side: Side
+) -> PackedBits:
+    """The other end's test bits, for ours."""
     mine = bits_to_body(outcomes.test, settings.n_test)
     if side is Side.A:  # one speaks first, so that both do not wait to be heard
         channel.send(MessageKind.TEST_BITS, mine)
@@ -38,10 +58,4 @@ def sift_pairs(
     else:
         body = channel.receive(MessageKind.TEST_BITS)
         channel.send(MessageKind.TEST_BITS, mine)
-    theirs = bits_from_body(body, settings.n_test, "test bits")
-    tallies = PairTallies(
-        n_key=settings.n_key,
-        n_test=settings.n_test,
-        test_errors=int(np.bitwise_count(outcomes.test ^ theirs).sum()),
-    )
-    return SiftedKey(block_id, outcomes.key, settings.n_key, tallies)
+    return bits_from_body(body, settings.n_test, "test bits")

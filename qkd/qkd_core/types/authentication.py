@@ -51,7 +51,6 @@ class MessageKind(IntEnum):
     OUTCOMES = 14
     PERMUTATION = 15
     PARITIES = 16
-    DIFFERENCES = 17
     VERIFICATION = 18
     SEED = 19
     ACCEPTANCE = 20

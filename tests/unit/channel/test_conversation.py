@@ -74,8 +74,8 @@ def test_the_acceptance_vouches_for_everything_said_before(ends):
     alice, bob = ends[A].talk(), ends[B].talk()
     alice.send(MessageKind.PARITIES, b"parities")
     assert bob.receive(MessageKind.PARITIES) == b"parities"
-    bob.send(MessageKind.DIFFERENCES, b"differences")
-    alice.receive(MessageKind.DIFFERENCES)
+    bob.send(MessageKind.VERDICTS, b"verdicts")
+    alice.receive(MessageKind.VERDICTS)
     alice.send_tagged(MessageKind.ACCEPTANCE, b"yes", transcript=True)
     assert bob.receive_tagged(MessageKind.ACCEPTANCE, transcript=True) == b"yes"
 

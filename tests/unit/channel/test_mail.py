@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from keyferry.channel import mail as mail_module
 from keyferry.channel.frames import Frame, Header, Trailer
-from keyferry.channel.mail import EARLY_LIMIT, UNREAD_LIMIT, Mail, Silent
-from qkd_core.errors import ChannelError
+from keyferry.channel.mail import EARLY_LIMIT, UNREAD_LIMIT, Mail
+from qkd_core.errors import ChannelError, Silent
 from qkd_core.types.authentication import TAG_BYTES, Lane, MessageKind, PadName
 from qkd_core.types.ids import BlockId, Side
 

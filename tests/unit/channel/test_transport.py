@@ -10,10 +10,9 @@ import pytest
 
 from keyferry.channel import transport as transport_module
 from keyferry.channel.frames import HEADER, Frame, Header
-from keyferry.channel.mail import Silent
 from keyferry.channel.transport import ChannelIdentity, Listener, connect
 from keyferry.pki.authority import Authority
-from qkd_core.errors import ChannelError
+from qkd_core.errors import ChannelError, Silent
 from qkd_core.types.authentication import MessageKind
 from qkd_core.types.ids import BlockId, KmeId, Side
 

@@ -9,7 +9,6 @@ from threading import Event, Lock, Thread
 import numpy as np
 
 from keyferry.channel.frames import Frame
-from keyferry.channel.mail import Silent
 from keyferry.engine.block import AliceEnd, BobEnd
 from keyferry.engine.loop import Engine
 from keyferry.engine.pairs import PairAlice, PairBob
@@ -17,7 +16,7 @@ from keyferry.engine.planning import PadRefill
 from keyferry.engine.room import Room
 from keyferry.engine.terms import LinkTerms
 from keyferry.store.memory import MemoryStore
-from qkd_core.errors import ChannelError
+from qkd_core.errors import ChannelError, Silent
 from qkd_core.ports.link import Outcomes
 from qkd_core.types.authentication import PRESHARED_BYTES
 from qkd_core.types.bits import pack

@@ -10,6 +10,7 @@ these bits count too under a theorem that does not give her the errors anyway (T
 Luetkenhaus, arXiv:2307.00576).
 """
 
+from contextlib import closing
 from dataclasses import dataclass
 from math import ceil
 
@@ -48,10 +49,10 @@ def reconcile_alice(
     """
     drawn = entropy(SEED_BYTES + POINT_BYTES)
     channel.send(MessageKind.PERMUTATION, drawn)
-    end = end_at(sifted, plan, drawn, 0)
-    if end.open:
-        end.speak(channel)
-    return end.conversed(sifted, channel)
+    with closing(end_at(sifted, plan, drawn, 0)) as end:
+        if end.open:
+            end.speak(channel)
+        return end.conversed(sifted, channel)
 
 
 def reconcile_bob(
@@ -61,7 +62,8 @@ def reconcile_bob(
     drawn = bytes(channel.receive(MessageKind.PERMUTATION))
     if len(drawn) != SEED_BYTES + POINT_BYTES:
         raise ChannelError(f"permutation: {len(drawn)} bytes, expected {SEED_BYTES + POINT_BYTES}")
-    return end_at(sifted, plan, drawn, 1).conversed(sifted, channel)
+    with closing(end_at(sifted, plan, drawn, 1)) as end:
+        return end.conversed(sifted, channel)
 
 
 @dataclass(slots=True)
@@ -75,6 +77,11 @@ class End:
     rounds: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
+
+    def close(self) -> None:
+        """Forget the key."""
+        self.reference.wipe()
+        self.corrector.wipe()
 
     @property
     def open(self) -> bool:

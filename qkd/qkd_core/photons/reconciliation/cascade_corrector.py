@@ -29,7 +29,7 @@ from qkd_core.photons.reconciliation.cascade_reference import (
     part,
 )
 from qkd_core.photons.reconciliation.frames import Frames, frame_hash
-from qkd_core.types.bits import PackedBits, n_words
+from qkd_core.types.bits import PackedBits, n_words, wipe
 
 
 class Corrector:
@@ -68,6 +68,11 @@ class Corrector:
         self._states = np.zeros(n * STATE, np.int64)
         self._scratch = np.empty(2 * words + 64, np.uint64)
         self._asked = np.empty(n * passes.most, np.uint32)
+
+    def wipe(self) -> None:
+        """Forget the key."""
+        for array in (self.bits, self._original, self._ours, self._scratch):
+            wipe(array)
 
     @property
     def longest(self) -> int:

@@ -15,7 +15,7 @@ from qkd_core.kernels.cascade_reference import FINISHED, answer, open_reference
 from qkd_core.photons.reconciliation.budget import Budget
 from qkd_core.photons.reconciliation.cascade_passes import HASH_BITS, Passes
 from qkd_core.photons.reconciliation.frames import Frames, frame_hash
-from qkd_core.types.bits import PackedBits, n_words
+from qkd_core.types.bits import PackedBits, n_words, wipe
 
 GOOD, BAD = 0, 1
 SHORT_BITS = 1 << 16  # a boundary of a frame of so many bits takes two bytes, else four
@@ -47,6 +47,11 @@ class Reference:
         self._prefixes = np.empty(self.bits.size * passes.number, np.uint64)
         self._scratch = np.empty(2 * frames.words + 64, np.uint64)
         self._begun = False
+
+    def wipe(self) -> None:
+        """Forget the key."""
+        for array in (self.bits, self._prefixes, self._scratch):
+            wipe(array)
 
     @property
     def longest(self) -> int:

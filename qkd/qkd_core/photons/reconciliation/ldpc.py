@@ -10,6 +10,7 @@ step by step (Martinez-Mateo, Elkouss, Martin, "Blind reconciliation", QIC 12, 2
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from math import ceil
 
@@ -23,6 +24,7 @@ from qkd_core.photons.reconciliation.ldpc_frames import cut, planned, variant_of
 from qkd_core.photons.reconciliation.ldpc_reference import COUNT_BITS, Reference, Words
 from qkd_core.ports import ClassicalChannel
 from qkd_core.types.authentication import MessageKind
+from qkd_core.types.bits import wipe
 from qkd_core.types.blocks import ReconciledKey, SiftedKey
 from qkd_core.types.plans import BlockPlan
 from qkd_core.types.reconciliation import Disclosed, Effort, Reconciliation
@@ -64,29 +66,29 @@ def reconcile_alice(
 
     Raises ReconciliationFailed, ChannelError, PeerAborted.
     """
-    end = _end(sifted, channel, plan, entropy, side=0)
-    end.point = np.frombuffer(entropy(POINT_BYTES), "<u8")
-    if end.reference.all:
-        end.send(MessageKind.SYNDROME, end.point, end.reference.first(end.point, end.budget))
-    if end.corrector.chosen:
-        end.hear_first(end.receive_words(MessageKind.SYNDROME))
-    return end.conversed(sifted)
+    with closing(_end(sifted, channel, plan, entropy, side=0)) as end:
+        end.point = np.frombuffer(entropy(POINT_BYTES), "<u8")
+        if end.reference.all:
+            end.send(MessageKind.SYNDROME, end.point, end.reference.first(end.point, end.budget))
+        if end.corrector.chosen:
+            end.hear_first(end.receive_words(MessageKind.SYNDROME))
+        return end.conversed(sifted)
 
 
 def reconcile_bob(
     sifted: SiftedKey, channel: ClassicalChannel, plan: BlockPlan, entropy: Entropy
 ) -> ReconciledKey:
     """Bob's end. Raises ReconciliationFailed, ChannelError, PeerAborted."""
-    end = _end(sifted, channel, plan, entropy, side=1)
-    if end.corrector.chosen:
-        message = end.receive_words(MessageKind.SYNDROME)
-        if message.nbytes < POINT_BYTES:
-            raise ChannelError(f"syndrome: {message.nbytes} bytes hold no point")
-        end.point, syndromes = message[:2], message[2:]
-        end.hear_first(syndromes)
-    if end.reference.all:
-        end.send(MessageKind.SYNDROME, end.reference.first(end.point, end.budget))
-    return end.conversed(sifted)
+    with closing(_end(sifted, channel, plan, entropy, side=1)) as end:
+        if end.corrector.chosen:
+            message = end.receive_words(MessageKind.SYNDROME)
+            if message.nbytes < POINT_BYTES:
+                raise ChannelError(f"syndrome: {message.nbytes} bytes hold no point")
+            end.point, syndromes = message[:2], message[2:]
+            end.hear_first(syndromes)
+        if end.reference.all:
+            end.send(MessageKind.SYNDROME, end.reference.first(end.point, end.budget))
+        return end.conversed(sifted)
 
 
 @dataclass(slots=True)
@@ -102,6 +104,14 @@ class End:
     rounds: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
+    _handed_over: bool = False
+
+    def close(self) -> None:
+        """Forget the key, but for what was handed over."""
+        self.reference.wipe()
+        self.corrector.wipe()
+        if not self._handed_over:
+            wipe(self.corrector.bits)
 
     def conversed(self, sifted: SiftedKey) -> ReconciledKey:
         """Verdicts and more bits by turns, as long as a frame is not done."""
@@ -169,7 +179,7 @@ class End:
         )
         n_errors = reference.n_errors + corrector.n_errors
         disclosed = self.budget.disclosed
-        bits = corrector.bits
+        bits, self._handed_over = corrector.bits, True
         return ReconciledKey(sifted.block_id, bits, sifted.n_bits, disclosed, n_errors, effort)
 
 

@@ -30,7 +30,7 @@ from qkd_core.photons.reconciliation.ldpc_reference import (
     Words,
     spread,
 )
-from qkd_core.types.bits import PackedBits
+from qkd_core.types.bits import PackedBits, wipe
 
 MOST_SWEEPS = 200
 PATIENCE = 25  # sweeps without progress
@@ -83,6 +83,13 @@ class Correcting:
         self.decoder.believe(scheme.key[: bits.size], coded[scheme.key[: bits.size]], strength)
         zeros = scheme.key[bits.size :]
         self.decoder.believe(zeros, coded[zeros], CERTAIN)
+        wipe(coded)
+
+    def wipe(self) -> None:
+        """Forget the key."""
+        if self.frame.scheme is not None:
+            wipe(self.decoder.beliefs)
+            wipe(self.decoder.messages)
 
     def take_whole(self, message: Words) -> None:
         """The other end's bits. Raises ChannelError."""
@@ -127,6 +134,11 @@ class Corrector:
         self.n_errors = 0
         self._found = 0
         self._point = np.zeros(0, np.uint64)
+
+    def wipe(self) -> None:
+        """Forget what is believed of frames that are not done; ``bits`` are the caller's."""
+        for each in self.open:
+            each.wipe()
 
     def hear_first(self, message: Words, point: Words, budget: Budget) -> None:
         """The first message. Raises ReconciliationFailed, ChannelError."""
@@ -181,6 +193,7 @@ class Corrector:
             raise ValueError("a frame that is not done cannot be closed")
         self._found += int(np.bitwise_count(words ^ corrected).sum())
         words[:] = corrected
+        each.wipe()
 
 
 def _expect(name: str, message: Words, n: int) -> None:

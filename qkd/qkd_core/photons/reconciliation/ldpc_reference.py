@@ -17,7 +17,7 @@ from qkd_core.photons.reconciliation.budget import Budget
 from qkd_core.photons.reconciliation.frames import frame_hash
 from qkd_core.photons.reconciliation.ldpc_frames import Frame, Scheme
 from qkd_core.photons.reconciliation.ldpc_ladder import Ints
-from qkd_core.types.bits import PackedBits
+from qkd_core.types.bits import PackedBits, wipe
 
 COUNT_BITS = 32  # of the errors that a message of verdicts reports
 
@@ -81,6 +81,11 @@ class Reference:
         self._entropy = entropy
         self._coded: dict[int, Words] = {}
 
+    def wipe(self) -> None:
+        """Forget the key; ``bits`` are the caller's."""
+        for coded in self._coded.values():
+            wipe(coded)
+
     def first(self, point: Words, budget: Budget) -> Words:
         """The first message, uint64[n]. Raises ReconciliationFailed."""
         budget.spend(sum(each.told for each in self.all), 0)
@@ -130,4 +135,6 @@ class Reference:
         out = np.empty(frame.told_words, np.uint64)
         syndrome(coded, code.lanes, code.ends, code.column, code.shift, out)
         out[-1] = frame_hash(point, bits, frame.n_bits)
+        if not scheme.rounds:
+            wipe(coded)
         return out
