@@ -52,6 +52,33 @@ def test_a_killed_part_is_started_again(supervisor):
     until(again)
 
 
+@pytest.mark.parametrize("code", [0, 1, BAD_SETTING])
+def test_what_comes_first_ends_before_the_part_starts_however_it_ends(supervisor, tmp_path, code):
+    order, open_ = tmp_path / "order", tmp_path / "open"
+    note = f"f = open({str(order)!r}, 'a'); print('%s', file=f, flush=True);"
+    wait = f"import os, time\nwhile not os.path.exists({str(open_)!r}): time.sleep(0.02)\n"
+    part = Part(
+        name="engine",
+        command=python(note % "engine" + "import time; time.sleep(60)"),
+        first=python(note % "first" + f"\n{wait}raise SystemExit({code})"),
+    )
+    supervisor.start(part)
+    until(order.exists)
+    first = supervisor.pid("engine")
+    for _ in range(10):
+        supervisor.watch()
+        time.sleep(0.02)
+    assert supervisor.pid("engine") == first
+    open_.touch()
+
+    def started() -> bool:
+        supervisor.watch()
+        return order.read_text().split() == ["first", "engine"]
+
+    until(started)
+    assert supervisor.pid("engine") != first
+
+
 def test_a_part_with_a_wrong_setting_stops_everything_and_says_why(supervisor, tmp_path):
     code = f"print('keyferry: port 1 is taken', flush=True); raise SystemExit({BAD_SETTING})"
     log = tmp_path / "api.log"

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,14 +84,17 @@ def check_lines(told: dict[str, Any]) -> list[str]:
 
 @click.command()
 @SITE
-def kme(site: Path) -> None:
+@click.option("--no-warm", is_flag=True, help="The kernels are compiled: start the engine at once.")
+def kme(site: Path, no_warm: bool) -> None:
     """Run a whole site: engine, API and jobs.
 
-    What dies is started again; when this process ends, so do they.
+    What dies is started again; when this process ends, so do they. The engine starts when the
+    kernels are compiled, which takes long only after an installation.
 
     \b
-    Example:
+    Examples:
       keyferry kme /etc/keyferry/site.toml
+      keyferry kme site.toml --no-warm
     """
     from keyferry.config.site import load
     from keyferry.processes.supervisor import (
@@ -104,10 +108,12 @@ def kme(site: Path) -> None:
     settings = load(site)
     use_kernel_cache(settings.state_dir)
     stopping = StopSignal()
-    parts = [
+    engine, *others = (
         Part(name=name, command=keyferry_command(name, str(site)))
         for name in ("engine", "api", "jobs")
-    ]
+    )
+    warming = None if no_warm else keyferry_command("warm")
+    parts = [replace(engine, first=warming), *others]
     supervisor = Supervisor()
 
     def rest() -> None:

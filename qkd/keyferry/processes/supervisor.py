@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
@@ -30,10 +30,14 @@ def keyferry_command(*arguments: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A process to keep running. ``log_file``: where its output goes; None: this one's."""
+    """A process to keep running. ``log_file``: where its output goes; None: this one's.
+
+    ``first``: a command that ends before the process is started, however it ends.
+    """
 
     name: str
     command: list[str]
+    first: list[str] | None = None
     log_file: Path | None = None
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -46,6 +50,7 @@ class _Running:
     starts: int = 1
     failures: int = 0
     again_at: float | None = None
+    preparing: bool = False
 
 
 class Supervisor:
@@ -55,7 +60,10 @@ class Supervisor:
         self._running: dict[str, _Running] = {}
 
     def start(self, part: Part) -> None:
-        self._running[part.name] = _Running(part, spawn(part), time.monotonic())
+        command = part.first or part.command
+        process = spawn(replace(part, command=command))
+        preparing = part.first is not None
+        self._running[part.name] = _Running(part, process, time.monotonic(), preparing=preparing)
 
     def pid(self, name: str) -> int:
         return self._running[name].process.pid
@@ -71,8 +79,12 @@ class Supervisor:
                     entry.again_at = None
                 continue
             code = entry.process.poll()
-            if code is not None:
-                self._died(entry, code, now)
+            if code is None:
+                continue
+            if entry.preparing:
+                entry.process, entry.started, entry.preparing = spawn(entry.part), now, False
+                continue
+            self._died(entry, code, now)
 
     def _died(self, entry: _Running, code: int, now: float) -> None:
         if code == BAD_SETTING and entry.starts == 1:  # later it may be a port that is taken

@@ -168,7 +168,7 @@ def _own_parts(state: StateDirectory, sockets: Path, source: str) -> Iterator[Pa
         name = str(KMES[side])
         yield Part(
             name=name,
-            command=keyferry_command("kme", str(state.site(side).site_file)),
+            command=keyferry_command("kme", "--no-warm", str(state.site(side).site_file)),
             log_file=state.log(name),
         )
 
