@@ -40,6 +40,11 @@ class InMemory:
             self._tls.write(data)
             return self._outgoing.read()
 
+    @property
+    def unread(self) -> int:
+        """Bytes that came from the network and are still sealed."""
+        return self._incoming.pending
+
     def take_in(self, data: bytes) -> None:
         """What came from the network; nothing means that the peer has closed."""
         with self._lock:

@@ -25,6 +25,7 @@ UNACKNOWLEDGED_MS = 15_000
 SLICE_S = 0.02
 TCP_INFO_BYTES, ROUND_TRIP_AT, ROUND_TRIP_US = 104, 68, Struct("=I")  # tcpi_rtt: linux/tcp.h
 HANDSHAKE_S = 5.0  # for each step of it; somebody else may be waiting
+UNREAD_BYTES = 256 << 20  # taken in while sending and read by nobody: four of the longest frames
 WHOLE_S = 30.0  # in which a frame is there that has begun, however little time its reader has left
 
 
@@ -124,7 +125,8 @@ class Transport:
             except (BlockingIOError, InterruptedError):
                 if time.monotonic() > end:
                     raise TimeoutError from None
-                ready, _, _ = select([self._socket], [self._socket], [], SLICE_S)
+                room = self._tls.unread < UNREAD_BYTES  # else the peer has to wait for us
+                ready, _, _ = select([self._socket] if room else [], [self._socket], [], SLICE_S)
                 if ready:
                     self._absorb()
 

@@ -72,6 +72,24 @@ def test_both_ends_send_twenty_megabytes_at_the_same_time(ends):
     assert got[1] == body
 
 
+def test_what_is_taken_in_while_sending_is_bounded(ends, monkeypatch):
+    """Two ends that both send more than may lie unread, and never read: both give up."""
+    limit = 1 << 20
+    monkeypatch.setattr(transport_module, "UNREAD_BYTES", limit)
+    monkeypatch.setattr(transport_module, "UNACKNOWLEDGED_MS", 500)
+    body = bytes(30 << 20)
+
+    def stuck(end):
+        with pytest.raises(ChannelError, match="the peer is silent"):
+            end.send(frame(body))
+        return end._tls.unread
+
+    with ThreadPoolExecutor(2) as pool:
+        unread = list(pool.map(stuck, ends))
+    assert max(unread) >= limit  # it was needed
+    assert max(unread) < limit + transport_module.PIECE_BYTES
+
+
 def test_many_threads_send_and_every_frame_arrives_whole(ends):
     n_threads, n_frames = 8, 20
     sizes = [0, 1, 1000, 70_000, 300_000]
