@@ -59,7 +59,7 @@ def _row(qber: float, peer: Callable[..., object] | None) -> tuple[Row, str]:
         results[variant] = converse(ends, keys)[1]
 
     works: dict[str, Callable[[], object]] = {
-        variant: lambda variant=variant: work(variant) for variant in ("fast4", "tight9")
+        variant: lambda variant=variant: work(variant) for variant in ("fast4", "tight4")
     }
     if peer is not None:
         lists = [unpack(key.bits, N).tolist() for key in keys]

@@ -16,6 +16,7 @@ from qkd_core.errors import (
 )
 from qkd_core.kernels.cascade_permutation import ROWS, origin, place
 from qkd_core.kernels.cascade_reference import FINISHED
+from qkd_core.photons.reconciliation import cascade_slots
 from qkd_core.photons.reconciliation.cascade import (
     POINT_BYTES,
     SEED_BYTES,
@@ -23,7 +24,7 @@ from qkd_core.photons.reconciliation.cascade import (
     reconcile_alice,
     reconcile_bob,
 )
-from qkd_core.photons.reconciliation.cascade_passes import HASH_BITS, block_sizes, passes
+from qkd_core.photons.reconciliation.cascade_passes import HASH_BITS, block_sizes, passes, repairs
 from qkd_core.photons.reconciliation.frames import cut, frame_hash
 from qkd_core.types.authentication import MessageKind
 from qkd_core.types.bits import n_words, pack, unpack
@@ -110,26 +111,34 @@ def rank_over_gf2(rows):
     return len(pivots)
 
 
-def told_rows(said, n, each, point):
-    """Every linear function of the reference's bits that was on the wire, from the bodies alone."""
-    order = [np.arange(n)]
-    for t in range(each.number - 1):
-        base = t * ROWS * (n // 64)
-        order.append(np.array([origin(each.tables, base, n // 64, z) for z in range(n)]))
+def prefix_rows(n, each):
+    """Of each pass, by boundary, the bits that its parity is the sum of."""
     prefixes = []
     for t in range(each.number):
+        base = (t - 1) * ROWS * (n // 64)
         rows, total = [], 0
-        for bit in order[t].tolist():
-            total ^= 1 << bit
+        for z in range(n):
+            total ^= 1 << (origin(each.tables, base, n // 64, z) if t else z)
             rows.append(total)
         prefixes.append(rows)
-    rows = [
-        prefixes[t][min(n, (j + 1) * int(each.block_bits[t])) - 1]
-        for t in range(each.number)
-        for j in range(int(each.n_blocks[t]))
-    ]
-    asked = 0
+    return prefixes
+
+
+def told_rows(said, n, stages, point):
+    """Every linear function of the reference's bits that was on the wire, from the bodies alone.
+
+    ``stages``: the passes, and those of the repairs if the frame needs them.
+    """
+    rows, asked, stages, header = [], 0, list(stages), FINISHED
     for body in said[1::2]:
+        if header == FINISHED:
+            each = stages.pop(0)
+            prefixes = prefix_rows(n, each)
+            rows += [
+                prefixes[t][min(n, (j + 1) * int(each.block_bits[t])) - 1]
+                for t in range(each.number)
+                for j in range(int(each.n_blocks[t]))
+            ]
         words = np.frombuffer(body, "<u8")
         header = int(words[0])
         if header == FINISHED:
@@ -138,24 +147,26 @@ def told_rows(said, n, each, point):
         asked += count
         rows += [prefixes[header >> 24][u] for u in words[1:].view(np.uint16)[:count]]
     assert len(set(rows)) >= asked  # nothing is asked twice
+    assert not stages
+    return rows + hash_rows(n, point)
+
+
+def hash_rows(n, point):
     zero = frame_hash(point, np.zeros(n // 64, np.uint64), n)
     columns = np.zeros(n, np.int64)
     for bit in range(n):
         unit = np.zeros(n // 64, np.uint64)
         unit[bit >> 6] = np.uint64(1) << np.uint64(bit & 63)
         columns[bit] = (frame_hash(point, unit, n) ^ zero) % (1 << HASH_BITS)
-    for digit in range(HASH_BITS):
-        rows.append(sum(1 << int(bit) for bit in np.flatnonzero(columns >> digit & 1)))
-    return rows
+    return [
+        sum(1 << int(bit) for bit in np.flatnonzero(columns >> digit & 1))
+        for digit in range(HASH_BITS)
+    ]
 
 
-@pytest.mark.parametrize(("variant", "n"), [("fast4", 4096), ("tight9", 4096), ("tight9", 8192)])
-def test_no_more_is_told_than_is_counted(variant, n):
-    """The rank of all linear functions of Alice's bits on the wire; padding-free frames."""
-    keys = sifted_keys(np.random.default_rng(n), n, 0.03)
-    plan = plan_for(cascade(variant, n), n, 0.03)
-    drawn = np.random.default_rng(2).bytes(SEED_BYTES + POINT_BYTES)
-    alice, bob = both_ends([key.bits for key in keys], n, plan, drawn)
+def said_and_counted(keys, plan, drawn):
+    """All bodies of a conversation, and what it ends with at Alice."""
+    alice, bob = both_ends([key.bits for key in keys], keys[0].n_bits, plan, drawn)
     post = Recording()
     while alice.open:
         alice.speak(post)
@@ -163,12 +174,22 @@ def test_no_more_is_told_than_is_counted(variant, n):
         if bob.open:
             bob.speak(post)
             alice.listen(post)
-    counted = alice.key(keys[0]).disclosed.about_key
-    assert alice.key(keys[0]).effort.frames_failed == 0
+    return post.said, alice.key(keys[0])
+
+
+@pytest.mark.parametrize(("variant", "n"), [("fast4", 4096), ("tight4", 4096), ("tight4", 8192)])
+def test_no_more_is_told_than_is_counted(variant, n):
+    """The rank of all linear functions of Alice's bits on the wire; padding-free frames."""
+    keys = sifted_keys(np.random.default_rng(n), n, 0.03)
+    plan = plan_for(cascade(variant, n), n, 0.03)
+    drawn = np.random.default_rng(2).bytes(SEED_BYTES + POINT_BYTES)
+    said, key = said_and_counted(keys, plan, drawn)
+    counted = key.disclosed.about_key
+    assert key.effort.frames_failed == 0
 
     point = np.frombuffer(drawn, "<u8", offset=SEED_BYTES)
     seed = int.from_bytes(drawn[:SEED_BYTES], "little")
-    rows = told_rows(post.said, n, passes(cut(n, n), variant, 0.03, seed), point)
+    rows = told_rows(said, n, [passes(cut(n, n), variant, 0.03, seed)], point)
 
     rank = rank_over_gf2(rows)
     assert rank <= counted
@@ -176,35 +197,86 @@ def test_no_more_is_told_than_is_counted(variant, n):
     assert counted < len(rows)  # implied parities are on the wire, and not counted
 
 
-def test_a_frame_that_fails_is_told_whole_and_counted_as_its_length():
-    """Two errors in one block of every pass. The padding of the frame counts for nothing."""
-    n = 5000
-    frames, drawn = cut(n, 65536), bytes(SEED_BYTES) + bytes(range(POINT_BYTES))
-    how = cascade()
-    each = passes(frames, how.variant, 0.02, 0)
-    blocks = np.array(
+def blocks_of(each, words, n):
+    """The block of each bit in each pass, int64[passes, n]."""
+    return np.array(
         [
-            [place_of(each, frames.words, t, z) // int(each.block_bits[t]) for z in range(n)]
+            [place_of(each, words, t, z) // int(each.block_bits[t]) for z in range(n)]
             for t in range(each.number)
         ]
     )
-    _, first, counts = np.unique(blocks, axis=1, return_index=True, return_counts=True)
-    unlucky = blocks[:, first[counts > 1][0]]
-    pair = np.flatnonzero((blocks == unlucky[:, None]).all(axis=0))[:2]
+
+
+def place_of(each, words, t, bit):
+    return bit if t == 0 else place(each.tables, (t - 1) * ROWS * words, words, bit)
+
+
+RARE = 1e-4  # planned so low that few blocks are made
+DRAWN = bytes(SEED_BYTES) + bytes(range(POINT_BYTES))
+
+
+def unlucky_keys(n, *, repaired):
+    """Two errors in one block of every pass; of every pass of the repairs too, or of not all."""
+    frames = cut(n, 4096)
+    first = blocks_of(passes(frames, "fast4", RARE, 0), frames.words, n)
+    later = blocks_of(repairs(frames, 0), frames.words, n)
+    with_first = (first == first[:, :1]).all(axis=0)
+    together = (later == later[:, :1]).all(axis=0)
+    other = np.flatnonzero(with_first & (together != repaired))[-1]
+    assert other > 0
     key = np.random.default_rng(1).integers(0, 2, n, dtype=np.uint8)
     wrong = key.copy()
-    wrong[pair] ^= 1
-    keys = [SiftedKey(BlockId(1), pack(bits), n, NO_TALLIES) for bits in (key, wrong)]
+    wrong[[0, other]] ^= 1
+    return [SiftedKey(BlockId(1), pack(bits), n, NO_TALLIES) for bits in (key, wrong)]
 
-    alice, bob = corrected(keys, plan_for(how, n, 0.02), drawn)
+
+def test_a_frame_that_fails_twice_is_told_whole_and_counted_as_its_length():
+    """The padding of the frame counts for nothing."""
+    n = 4000
+    keys = unlucky_keys(n, repaired=False)
+
+    alice, bob = corrected(keys, plan_for(cascade(frame_bits=4096), n, RARE), DRAWN)
 
     np.testing.assert_array_equal(bob.bits, keys[0].bits)
     assert alice.effort.frames_failed == bob.effort.frames_failed == 1
     assert alice.disclosed.about_key == bob.disclosed.about_key == n
 
 
-def place_of(each, words, t, bit):
-    return bit if t == 0 else place(each.tables, (t - 1) * ROWS * words, words, bit)
+def test_a_frame_that_fails_once_is_repaired_and_no_more_told_than_is_counted():
+    n = 4096
+    keys = unlucky_keys(n, repaired=True)
+    plan = plan_for(cascade(frame_bits=n), n, RARE)
+
+    said, alice = said_and_counted(keys, plan, DRAWN)
+    _, bob = corrected(keys, plan, DRAWN)
+
+    np.testing.assert_array_equal(bob.bits, keys[0].bits)
+    assert (bob.n_errors, bob.effort.frames_failed) == (2, 0)
+    assert alice.disclosed == bob.disclosed
+    stages = passes(cut(n, n), "fast4", RARE, 0), repairs(cut(n, n), 0)
+    rows = told_rows(said, n, stages, np.frombuffer(DRAWN, "<u8", offset=SEED_BYTES))
+    twice = HASH_BITS + 1  # what is counted again: the hash, and the parity of the frame
+    assert rank_over_gf2(rows) <= alice.disclosed.about_key - twice
+
+
+@pytest.mark.parametrize("roles_swap", [False, True])
+def test_frames_take_turns_in_the_slots(monkeypatch, roles_swap):
+    """Three slots for 20 frames, of which many need repairs: as with a slot for each."""
+    n = 80_000
+    keys = sifted_keys(np.random.default_rng(6), n, 0.02)
+    plan = plan_for(cascade(frame_bits=4096, roles_swap=roles_swap), n, RARE)
+    at_once = corrected(keys, plan)
+    monkeypatch.setattr(cascade_slots, "BITS_IN_FLIGHT", 3 * 4096)
+
+    in_turn = corrected(keys, plan)
+
+    for key, other in zip(in_turn, at_once, strict=True):
+        np.testing.assert_array_equal(key.bits, in_turn[0].bits)
+        np.testing.assert_array_equal(key.bits, other.bits)
+        assert key.disclosed == other.disclosed
+        assert key.n_errors == other.n_errors
+        assert key.effort.frames_failed == other.effort.frames_failed < 20
+        assert key.effort.rounds > 2 * other.effort.rounds
 
 
 @pytest.mark.parametrize(("limit", "at_start"), [(0, True), (100, True), (2000, False)])
@@ -257,20 +329,22 @@ def test_a_block_is_cut_into_frames_as_equal_as_can_be(n, frame_bits, expected):
     assert sum(frames.n_bits_of(frame) for frame in range(frames.n_frames)) == n
     bits = np.arange(n_words(n), dtype=np.uint64)
     back = np.zeros_like(bits)
-    chosen = range(frames.n_frames)
-    frames.collect(frames.spread(bits, chosen), chosen, back)
+    frame = np.empty(frames.words, np.uint64)
+    for i in range(frames.n_frames):
+        frames.load(bits, i, frame)
+        frames.store(i, frame, back)
     np.testing.assert_array_equal(back, bits)
 
 
-@pytest.mark.parametrize("variant", ["fast4", "tight9"])
-@pytest.mark.parametrize("qber", [0.01, 0.02, 0.03, 0.05])
+@pytest.mark.parametrize("variant", ["fast4", "tight4"])
+@pytest.mark.parametrize("qber", [0.01, 0.0195, 0.02, 0.03, 0.04, 0.045, 0.05])
 def test_efficiency_and_failures_stay_within_the_goals(variant, qber):
-    """f without failed frames; of 64 frames at a rate of 2e-3 three or more fail with 3e-4."""
+    """f without failed frames; of 64 frames at a rate of 2e-4 two or more fail with 8e-5."""
     point = run(variant, 65536, qber, 64, seed=int(1000 * qber))
 
     entropy = -qber * np.log2(qber) - (1 - qber) * np.log2(1 - qber)
     assert point["f"] - point["failures"] / 64 / entropy <= 1.06
-    assert point["failures"] <= 2
+    assert point["failures"] <= 1
 
 
 def fully_random_failures_and_leak(rng, n, qber, sizes, frames):
@@ -335,18 +409,23 @@ def test_structured_permutations_are_as_good_as_uniformly_random_ones(qber):
     assert point["failures"] <= failures * 2 + 3
 
 
-@pytest.mark.parametrize("variant", ["fast4", "tight9"])
+@pytest.mark.parametrize("variant", ["fast4", "tight4"])
 @pytest.mark.parametrize("frame_bits", [16384, 65536])
-@pytest.mark.parametrize("qber", [0.005, 0.01, 0.03, 0.08])
+@pytest.mark.parametrize("qber", [0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.08, 0.11])
 def test_what_is_expected_to_be_told_is_what_is_told(variant, frame_bits, qber):
-    """Within 2 % at the planned error rate, for the errors there are and without failed frames."""
+    """At the planned error rate, for the errors there are and without failed frames.
+
+    No more than that, but for 0.5 %: 3.5 standard deviations or more of runs of so few frames, so
+    a false alarm takes 3e-4 or less a case.
+    """
     frames = (1 << 20) // frame_bits
     point = run(variant, frame_bits, qber, frames, seed=9)
 
     expected = disclosed_expected(1 << 20, qber, cascade(variant, frame_bits)).about_key
     entropy = -qber * np.log2(qber) - (1 - qber) * np.log2(1 - qber)
-    seen = (point["f"] - point["failures"] / frames / entropy) * (1 << 20) * entropy
-    assert seen == pytest.approx(expected, rel=0.02)
+    failed = point["failures"] / frames
+    seen = (point["f"] - failed / entropy) / (1 - failed) * (1 << 20) * entropy
+    assert 0.98 * expected < seen < 1.005 * expected
 
 
 def test_padding_beyond_the_last_bit_stays_empty():

@@ -12,7 +12,7 @@ from qkd_core.ports.link import Outcomes
 from qkd_core.types.authentication import MessageKind
 from qkd_core.types.blocks import PairTallies, SiftedKey
 from qkd_core.types.ids import BlockId, LinkId, Provenance, Side
-from qkd_core.types.plans import PairPlan, PairSettings, SecurityPolicy
+from qkd_core.types.plans import Interval, PairPlan, PairSettings, SecurityPolicy
 from qkd_core.types.reconciliation import Method, Reconciliation
 
 N = 20_000
@@ -31,7 +31,9 @@ def plan(how):
         segment_pads=0,
         provenance=Provenance.SIMULATED,
         config_digest="00" * 32,
-        settings=PairSettings(n_key=N, n_test=1, link_s=1.0),
+        settings=PairSettings(link_s=1.0, window_ps=1000, hold_off_ps=50_000, resolution_ps=16),
+        key_count=Interval(low=1, high=N),
+        test_count_min=1,
         test_errors_max=0,
     )
 
@@ -64,7 +66,7 @@ def arrays_of(end):
     reference, corrector = end.reference, end.corrector
     if hasattr(corrector, "_original"):
         own = (reference.bits, reference._prefixes, corrector.bits, corrector._original)
-        return [*own, corrector._ours]
+        return [*own, corrector._apart, corrector.key]
     return [corrector.bits, *reference._coded.values()]
 
 
@@ -92,10 +94,9 @@ def test_a_broken_channel_leaves_nothing_of_the_key_behind(monkeypatch, name, ro
 
 
 def test_key_bits_are_wiped_when_the_test_bits_do_not_come():
-    outcomes = Outcomes(np.full(2, 7, np.uint64), np.full(1, 1, np.uint64))
+    outcomes = Outcomes(100, 1, np.full(2, 7, np.uint64), np.full(1, 1, np.uint64))
 
     with pytest.raises(ChannelError, match=MessageKind.TEST_BITS.name):
-        sift_pairs(outcomes, Broken(), BlockId(1), PairSettings(n_key=100, n_test=1, link_s=1.0),
-                   Side.A)  # fmt: skip
+        sift_pairs(outcomes, Broken(), BlockId(1), Side.A)
 
     assert not outcomes.key.any()

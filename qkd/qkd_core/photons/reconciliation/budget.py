@@ -16,7 +16,12 @@ class Budget:
 
     def spend(self, about_key: int, about_errors: int) -> None:
         """Raises ReconciliationFailed when the plan does not allow so many bits more."""
-        disclosed = self.disclosed + Disclosed(about_key=about_key, about_errors=about_errors)
+        if about_key == about_errors == 0:
+            return
+        disclosed = Disclosed(
+            about_key=self.disclosed.about_key + about_key,
+            about_errors=self.disclosed.about_errors + about_errors,
+        )
         leak_ec = self.plan.leak_ec(disclosed)
         if leak_ec > self.plan.leak_ec_max:
             raise ReconciliationFailed(

@@ -20,18 +20,19 @@ from qkd_core.errors import ChannelError, ReconciliationFailed
 from qkd_core.photons.entropy import Entropy
 from qkd_core.photons.reconciliation.budget import Budget
 from qkd_core.photons.reconciliation.cascade_corrector import Corrector
-from qkd_core.photons.reconciliation.cascade_passes import about_key_expected, passes
+from qkd_core.photons.reconciliation.cascade_passes import Agreed, about_key_expected, passes
 from qkd_core.photons.reconciliation.cascade_reference import Reference, Words
 from qkd_core.photons.reconciliation.frames import cut
 from qkd_core.ports import ClassicalChannel
 from qkd_core.types.authentication import MessageKind
+from qkd_core.types.bits import wipe
 from qkd_core.types.blocks import ReconciledKey, SiftedKey
 from qkd_core.types.plans import BlockPlan
 from qkd_core.types.reconciliation import Disclosed, Effort, Reconciliation
 
 SEED_BYTES = 8
 POINT_BYTES = 16
-MAX_ROUNDS = 20_000  # a healthy block takes 50 to 1,000; the budget ends most others before
+MAX_ROUNDS = 20_000  # a healthy block takes 50 to 2,000; the budget ends most others before
 
 
 def disclosed_expected(n_bits: int, qber: float, how: Reconciliation) -> Disclosed:
@@ -82,10 +83,11 @@ class End:
         """Forget the key."""
         self.reference.wipe()
         self.corrector.wipe()
+        wipe(self.corrector.key)
 
     @property
     def open(self) -> bool:
-        return bool(self.reference.open.size or self.corrector.open.size)
+        return self.reference.slots.open or self.corrector.slots.open
 
     def conversed(self, sifted: SiftedKey, channel: ClassicalChannel) -> ReconciledKey:
         """Listen and speak by turns as long as a frame is open."""
@@ -115,14 +117,13 @@ class End:
 
     def key(self, sifted: SiftedKey) -> ReconciledKey:
         reference, corrector = self.reference, self.corrector
-        bits = sifted.bits.copy()
-        corrector.frames.collect(corrector.bits, corrector.chosen, bits)
+        bits = corrector.key.copy()
         if sifted.n_bits % 64 and bits[-1] >> np.uint64(sifted.n_bits % 64):
             raise ReconciliationFailed("parities place an error beyond the last bit")
         effort = Effort(
             rounds=self.rounds,
             frames=corrector.frames.n_frames if sifted.n_bits else 0,
-            frames_failed=reference.failed + corrector.failed,
+            frames_failed=reference.slots.failed + corrector.slots.failed,
             bytes_sent=self.bytes_sent,
             bytes_received=self.bytes_received,
         )
@@ -143,9 +144,10 @@ def end_at(sifted: SiftedKey, plan: BlockPlan, drawn: bytes, side: int) -> End:
     chosen = range(frames.n_frames if sifted.n_bits else 0)
     at_bob, at_alice = (chosen[::2], chosen[1::2]) if how.roles_swap else (chosen, chosen[:0])
     told, corrected = (at_alice, at_bob) if side else (at_bob, at_alice)
-    each = passes(frames, how.variant, plan.qber_expected, seed)
-    reference = Reference(sifted.bits, frames, told, each, point)
-    corrector = Corrector(sifted.bits, frames, corrected, each, point)
+    first = passes(frames, how.variant, plan.qber_expected, seed)
+    agreed = Agreed(frames, first, seed, point)
+    reference = Reference(sifted.bits, told, agreed)
+    corrector = Corrector(sifted.bits.copy(), corrected, agreed)
     out = np.empty(reference.longest + corrector.longest, np.uint64)
     return End(reference, corrector, Budget(plan), out)
 

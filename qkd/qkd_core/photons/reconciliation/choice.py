@@ -24,8 +24,8 @@ class Cost:
 
 
 COSTS = {  # measured on a core without AVX-512, at the end that works more; see `make efficiency`
-    (Method.CASCADE, "fast4"): Cost(rounds=250, s_per_mbit=0.01),
-    (Method.CASCADE, "tight9"): Cost(rounds=800, s_per_mbit=0.02),
+    (Method.CASCADE, "fast4"): Cost(rounds=300, s_per_mbit=0.01),
+    (Method.CASCADE, "tight4"): Cost(rounds=1000, s_per_mbit=0.02),
     (Method.LDPC, "single"): Cost(rounds=2, s_per_mbit=0.25),
     (Method.LDPC, "blind"): Cost(rounds=4, s_per_mbit=0.8),
 }

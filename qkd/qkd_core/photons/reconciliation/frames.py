@@ -4,7 +4,6 @@ The frames hold consecutive words of the block, as equally many as possible, and
 both ends know: up to a whole number of 4096 bits, which is what the permutations work on.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,19 +31,16 @@ class Frames:
         """Bits of the block that are in the frame."""
         return min(self.n_bits, 64 * self.start(frame + 1)) - 64 * self.start(frame)
 
-    def spread(self, bits: PackedBits, chosen: Sequence[int]) -> PackedBits:
-        """The ``chosen`` frames one after another, uint64[len(chosen) * words]."""
-        out = np.zeros((len(chosen), self.words), np.uint64)
-        for to, frame in zip(out, chosen, strict=True):
-            words = bits[self.start(frame) : self.start(frame + 1)]
-            to[: words.size] = words
-        return out.reshape(-1)
+    def load(self, bits: PackedBits, frame: int, out: PackedBits) -> None:
+        """Copy the frame from ``bits``, those of the block, to uint64[words] with its zeros."""
+        start, stop = self.start(frame), self.start(frame + 1)
+        out[: stop - start] = bits[start:stop]
+        out[stop - start :] = 0
 
-    def collect(self, spread: PackedBits, chosen: Sequence[int], bits: PackedBits) -> None:
-        """Put the ``chosen`` frames, as `spread` gave them, back to their places in ``bits``."""
-        for of, frame in zip(spread.reshape(-1, self.words), chosen, strict=True):
-            start, stop = self.start(frame), self.start(frame + 1)
-            bits[start:stop] = of[: stop - start]
+    def store(self, frame: int, words: PackedBits, bits: PackedBits) -> None:
+        """Put a frame, with or without its zeros, back to its place in ``bits``."""
+        start, stop = self.start(frame), self.start(frame + 1)
+        bits[start:stop] = words[: stop - start]
 
 
 def cut(n_bits: int, frame_bits: int) -> Frames:
