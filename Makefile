@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STATE ?= .keyferry
 PARTS := build/parts.txt
 
-.PHONY: install up test check unit integration docs campaign bench efficiency costs ladder clean
+.PHONY: install up test check unit integration test-recordings docs campaign bench efficiency published costs ladder clean
 
 install: $(VENV)/installed
 
@@ -48,7 +48,7 @@ up: $(VENV)/kernels
 # `test` runs every part, prints how long each took, and fails when any did.
 test: $(VENV)/kernels $(VENV)/tools
 	@mkdir -p build && : > $(PARTS)
-	@code=0; for part in check unit integration; do \
+	@code=0; for part in check unit test-recordings integration; do \
 	  start=$$(date +%s); $(MAKE) --no-print-directory $$part || code=1; \
 	  echo "$$part $$(( $$(date +%s) - start )) s" >> $(PARTS); done; \
 	echo; echo "time taken:"; cat $(PARTS); exit $$code
@@ -59,13 +59,19 @@ check: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit integration: export NUMBA_CACHE_DIR := $(CURDIR)/build/numba-cache
+unit integration test-recordings: export NUMBA_CACHE_DIR := $(CURDIR)/build/numba-cache
 
 unit: $(VENV)/kernels $(VENV)/tools
-	$(BIN)/pytest -n 2 tests/unit tests/vectors tests/property tests/reference --durations=5
+	$(BIN)/pytest -n 2 tests/unit tests/vectors tests/property tests/reference tests/coverage --durations=5
 
 integration: $(VENV)/kernels $(VENV)/tools
-	$(BIN)/pytest -n 2 --dist loadfile tests/integration --durations=10
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests/integration --durations=10
+
+# Recorded data that are not part of the project; without the folder: "recordings: 0 files".
+RECORDINGS ?= ../shared/realdata
+test-recordings: export RECORDINGS := $(RECORDINGS)
+test-recordings: $(VENV)/kernels
+	$(BIN)/pytest -q -s tests/recordings
 
 # The page that is made of the code; a test fails while it is stale.
 docs: $(VENV)/installed
@@ -78,6 +84,7 @@ campaign: $(VENV)/kernels
 	$(BIN)/python tests/campaign/campaign.py
 	$(BIN)/python tests/campaign/refresh_scale.py --first-runs
 	$(BIN)/python tests/campaign/refresh_kills.py
+	$(BIN)/python tests/coverage/campaign.py
 
 # What the benchmarks alone need; without root the row of libgf2x is left out.
 $(VENV)/peers: pyproject.toml | $(VENV)/installed
@@ -96,6 +103,13 @@ bench: $(VENV)/kernels $(VENV)/tools $(VENV)/peers
 efficiency: export NUMBA_CACHE_DIR := $(CURDIR)/build/numba-cache
 efficiency: $(VENV)/kernels
 	$(BIN)/python tests/efficiency/table.py $(ONLY)
+
+# Published key rates beside ours: docs/published.md and two plots, some minutes.
+published: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[published]'
+	$(BIN)/python tests/published/table.py --json > build/published.json && mv build/published.json docs/published.json
+	$(BIN)/python tests/published/table.py --markdown > docs/published.md
+	$(BIN)/python tests/published/table.py --plots docs
 
 # The LDPC codes, designed from nothing into build/codes.json and compared with the stored ones: some minutes.
 ladder: $(VENV)/installed

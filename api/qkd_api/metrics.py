@@ -15,7 +15,13 @@ from prometheus_client.registry import Collector
 from qkd_core.errors import QkdError
 from qkd_core.keys.forecast import time_to_empty_s
 from qkd_core.ports import PoolGauge
-from qkd_core.types.figures import AuditFigures, PolicyFigures, SiteFigures, WitnessFigures
+from qkd_core.types.figures import (
+    AuditFigures,
+    EpsilonFigures,
+    PolicyFigures,
+    SiteFigures,
+    WitnessFigures,
+)
 from qkd_core.types.ids import KmeId
 from qkd_core.types.keys import RefreshState
 from qkd_core.types.witness import SiteState
@@ -50,6 +56,8 @@ class SiteCollector(Collector):
             yield from _of_the_audit(figures.audit)
         if figures.witness is not None:
             yield from _of_the_witness(figures.witness)
+        if figures.epsilon is not None:
+            yield from _of_the_epsilon(figures.epsilon)
 
     def _of_the_link(self, figures: SiteFigures) -> Iterator[Metric]:
         blocks = CounterMetricFamily("keyferry_blocks", "Blocks by outcome", labels=["outcome"])
@@ -169,6 +177,29 @@ def _of_the_witness(witness: WitnessFigures) -> Iterator[Metric]:
         "Keys burnt since they were perhaps consumed before an unclean end",
         witness.keys_burnt,
     )
+
+
+def _of_the_epsilon(figures: EpsilonFigures) -> Iterator[Metric]:
+    link = figures.link_id
+    spent = GaugeMetricFamily(
+        "keyferry_epsilon_spent",
+        "What the link has cost since its pre-shared secret came, by what spent it",
+        labels=["link", "by"],
+    )
+    spent.add_metric([link, "blocks"], figures.blocks)
+    spent.add_metric([link, "tags"], figures.tags)
+    limits = GaugeMetricFamily(
+        "keyferry_epsilon_limit",
+        "From where there is an alarm, no more block",
+        labels=["link", "kind"],
+    )
+    for kind, value in figures.limits.as_fields().items():
+        limits.add_metric([link, kind], value)
+    exhausted = GaugeMetricFamily(
+        "keyferry_epsilon_exhausted", "Whether no block is begun any more", labels=["link"]
+    )
+    exhausted.add_metric([link], figures.exhausted)
+    yield from (spent, limits, exhausted)
 
 
 class OutlookCollector(Collector):

@@ -2,7 +2,8 @@
 
 The split is by what the caller does next: retry (`LinkError`, `ChannelError`, `PeerUnavailable`,
 `SinkUnavailable`), drop the block (`BlockDiscarded`), refuse the request (`DeliveryError`,
-`SinkRejected`), or stop (`AuthenticationPoolExhausted`, `AuditUnavailable`, `ConfigError`).
+`SinkRejected`), or stop (`AuthenticationPoolExhausted`, `EpsilonSpent`, `EntropyFailed`,
+`AuditUnavailable`, `ConfigError`).
 Messages carry the value and the limit, never key bytes.
 """
 
@@ -43,12 +44,24 @@ class NotAccepted(BlockDiscarded):
         self.what, self.value, self.limit = what, value, limit
 
 
+class MonitorTripped(BlockDiscarded):
+    """The clicks are not those of an untouched device: which monitor says so, value and limit."""
+
+    def __init__(self, monitor: str, value: float, limit: float) -> None:
+        super().__init__(f"monitor {monitor}: {value:.6g}, the limit is {limit:.6g}")
+        self.monitor, self.value, self.limit = monitor, value, limit
+
+
 class PlanRefused(BlockDiscarded):
     """No key can be planned, or the peer's plan is not what this site would accept."""
 
 
 class ReconciliationFailed(BlockDiscarded):
     """Error correction gave up within the leak budget."""
+
+
+class ClockNotFound(BlockDiscarded):
+    """The events of the two ends of a link of pairs have no peak of coincidences in common."""
 
 
 class VerificationFailed(BlockDiscarded):
@@ -63,6 +76,14 @@ class ProvenanceRefused(BlockDiscarded):
     """The link's provenance is not in this site's ``accept_provenance``."""
 
 
+class KeyNotRandom(BlockDiscarded):
+    """A key fails a health test: something that made it is broken."""
+
+    def __init__(self, test: str, value: float, limit: float) -> None:
+        super().__init__(f"the key fails the test {test}: {value:.7g}, the limit is {limit:.7g}")
+        self.test, self.value, self.limit = test, value, limit
+
+
 class StoreFull(BlockDiscarded):
     """The store has no room for the block: the bytes stored and the limit."""
 
@@ -73,6 +94,21 @@ class PeerAborted(BlockDiscarded):
 
 class AuthenticationPoolExhausted(QkdError):
     """No pad is left for a tag: the link stops until it is rekeyed."""
+
+
+class EpsilonSpent(QkdError):
+    """One more block would pass the site's limit: the link stops until it is rekeyed."""
+
+
+class EntropyFailed(QkdError):
+    """The source of randomness fails a health test: nothing is drawn from it any more."""
+
+    def __init__(self, test: str, value: float, limit: float) -> None:
+        super().__init__(
+            f"the source of randomness fails the test {test}: {value:.7g},"
+            f" the limit is {limit:.7g}; nothing is drawn from it any more"
+        )
+        self.test, self.value, self.limit = test, value, limit
 
 
 class DeliveryError(QkdError):

@@ -1,7 +1,7 @@
 """What a pair of link devices must keep: plain checks that take the pair.
 
 Each check uses block numbers of its own, taken from ``pair.block_ids``. A device is done when all
-of `CHECKS` pass against the real one.
+of `CHECKS` pass against the real one; one with light of its own passes `SELF_TEST_CHECKS` as well.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qkd_core.errors import LinkDown
-from qkd_core.ports import AliceDevice, BobDevice
+from qkd_core.ports import AliceDevice, BobDevice, SelfTest
 from qkd_core.types.blocks import Detections
 from qkd_core.types.ids import BlockId
 from qkd_core.types.plans import DecoySettings
@@ -158,6 +158,55 @@ CHECKS: tuple[Callable[[Pair], None], ...] = (
     bob_does_not_hang_when_alice_never_arms,
     different_settings_make_no_block,
     arming_the_next_block_ends_the_wait_for_this_one,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfTestedPair(Pair):
+    """A pair whose detecting end has light of its own, which fires often in ``settings``."""
+
+    self_test: SelfTest
+
+
+def shots_lie_in_the_block_and_stay_the_same_when_asked_again(pair: SelfTestedPair) -> None:
+    clicks = _block(pair)
+    shots, again = (pair.self_test.shots(clicks.block_id) for _ in range(2))
+    assert shots.slot.dtype == np.int64 and shots.slot.size > 0
+    assert np.all(np.diff(shots.slot) > 0), "not ascending"
+    assert shots.slot[0] >= 0 and shots.slot[-1] < pair.settings.n_pulses, "outside the block"
+    assert 0 < shots.seen <= 1
+    np.testing.assert_array_equal(shots.slot, again.slot)
+
+
+def shots_come_in_other_slots_in_each_block(pair: SelfTestedPair) -> None:
+    first, second = (pair.self_test.shots(_block(pair).block_id).slot for _ in range(2))
+    assert np.isin(first, second).mean() < 0.5, "the slots can be foreseen"  # noqa: PLR2004
+
+
+def live_detectors_see_the_shots(pair: SelfTestedPair) -> None:
+    clicks = _block(pair)
+    shots = pair.self_test.shots(clicks.block_id)
+    slots = np.unique(_slots(pair, clicks))
+    last = np.searchsorted(slots, shots.slot) - 1
+    since = np.where(last >= 0, shots.slot - slots[np.maximum(last, 0)], pair.settings.n_pulses)
+    live = shots.slot[since * pair.period_ps >= pair.dead_time_ps]
+    missed = np.sum(~np.isin(live, slots))
+    mean = live.size * (1 - shots.seen)
+    # by the Chernoff bound, P < 1e-8
+    assert live.size > 0
+    assert missed <= mean + np.sqrt(37 * mean) + 13, f"{missed} of {live.size} shots missed"
+
+
+def a_self_test_of_a_block_that_was_never_armed_is_refused(pair: SelfTestedPair) -> None:
+    block_id = next(pair.block_ids)
+    _is_down(lambda: pair.self_test.shots(block_id))
+
+
+SELF_TEST_CHECKS: tuple[Callable[[SelfTestedPair], None], ...] = (
+    shots_lie_in_the_block_and_stay_the_same_when_asked_again,
+    shots_come_in_other_slots_in_each_block,
+    live_detectors_see_the_shots,
+    a_self_test_of_a_block_that_was_never_armed_is_refused,
 )
 
 

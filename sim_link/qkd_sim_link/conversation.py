@@ -11,7 +11,7 @@ import numpy as np
 
 from qkd_core.errors import ConfigError, LinkDown
 from qkd_core.types.ids import BlockId, Provenance, Side
-from qkd_core.types.plans import DecoySettings
+from qkd_core.types.plans import DecoySettings, PairSettings
 from qkd_sim_link.rendezvous import Rendezvous
 from qkd_sim_link.wire import START_MAX_S, VERSION, Malformed, Message, receive, send
 
@@ -28,6 +28,7 @@ class Device:
     token: bytes = field(repr=False)
     rendezvous: Rendezvous
     time_scale: float
+    requests: Mapping[str, Callable[[Message, "Device"], Message]]
 
 
 def converse(sock: socket.socket, device: Device) -> None:
@@ -61,7 +62,7 @@ def _admit(hello: Message, device: Device) -> None:
 
 def _answer(request: Message, device: Device) -> Message:
     name = request.get("request", str)
-    handler = REQUESTS[device.side].get(name)
+    handler = device.requests.get(name)
     if handler is None:
         raise Malformed(f"no request {name[:40]!r} at this side")
     try:
@@ -74,7 +75,7 @@ def _answer(request: Message, device: Device) -> Message:
 
 def _arm(request: Message, device: Device) -> Message:
     try:
-        settings = _decoy_settings(request.header.get("settings"))
+        settings = _settings_told(request.header.get("settings"))
     except ConfigError as error:
         raise LinkDown(f"settings refused: {error}") from error
     device.rendezvous.arm(device.side, _block_id(request), settings)
@@ -88,14 +89,21 @@ def _settings(request: Message, device: Device) -> Message:
 
 
 def _detections(request: Message, device: Device) -> Message:
-    clicks = device.rendezvous.detections(_block_id(request), _start_s(request))
+    clicks = device.rendezvous.detections(_block_id(request), _start_s(request), device.side)
     return Message({"ok": True}, clicks)
 
 
-REQUESTS: Mapping[Side, Mapping[str, Callable[[Message, Device], Message]]] = {
+def _shots(request: Message, device: Device) -> Message:
+    slots, seen = device.rendezvous.shots(_block_id(request), _start_s(request))
+    return Message({"ok": True, "seen": seen}, (slots,))
+
+
+Requests = Mapping[Side, Mapping[str, Callable[[Message, Device], Message]]]
+OF_PULSES: Requests = {
     Side.A: {"arm": _arm, "settings": _settings},
-    Side.B: {"arm": _arm, "detections": _detections},
+    Side.B: {"arm": _arm, "detections": _detections, "shots": _shots},
 }
+OF_PAIRS: Requests = {side: {"arm": _arm, "detections": _detections} for side in Side}
 
 
 def _block_id(request: Message) -> BlockId:
@@ -112,7 +120,7 @@ def _start_s(request: Message) -> float:
     return seconds
 
 
-def _decoy_settings(value: Any) -> DecoySettings:
+def _settings_told(value: Any) -> DecoySettings | PairSettings:
     """Settings as JSON has them. Raises Malformed on a wrong form, ConfigError on a bad value."""
     match value:
         case {
@@ -129,4 +137,16 @@ def _decoy_settings(value: Any) -> DecoySettings:
                 probabilities=(p_1, p_2, p_3),
                 p_key_basis=p_key_basis,
             )
-    raise Malformed("settings: five items, floats except n_pulses")
+        case {
+            "link_s": float(link_s),
+            "window_ps": int(window_ps),
+            "hold_off_ps": int(hold_off_ps),
+            "resolution_ps": int(resolution_ps),
+        } if len(value) == 4:  # noqa: PLR2004 - nor here
+            return PairSettings(
+                link_s=link_s,
+                window_ps=window_ps,
+                hold_off_ps=hold_off_ps,
+                resolution_ps=resolution_ps,
+            )
+    raise Malformed("settings: the five of decoy pulses or the four of pairs, each of its type")

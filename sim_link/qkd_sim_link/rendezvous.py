@@ -1,8 +1,8 @@
-"""The block that both ends armed, its pulses, and the clock of the wall.
+"""The block that both ends armed, what the link does in it, and the clock of the wall.
 
-A block starts when both ends have armed it with equal settings, and lasts n_pulses / clock_hz of
-link time. An end that arms another block gives up its previous one: if the pulses of that block
-are not over, it is lost for both ends. Each end's record lasts until that end arms again.
+A block starts when both ends have armed it with equal settings, and lasts ``settings.link_s`` of
+link time. An end that arms another block gives up its previous one: if that is not over, it is
+lost for both ends. Each end's record lasts until that end arms again.
 """
 
 import logging
@@ -21,23 +21,23 @@ import numpy.typing as npt
 from qkd_core.errors import LinkDown
 from qkd_core.types.ids import BlockId, Side
 from qkd_core.types.plans import DecoySettings
-from qkd_sim_link.sampling.event import ClickLaw, Clicks, sample
+from qkd_sim_link.attacks.eve import Eve
+from qkd_sim_link.devices import BlockDraw, Clicks, Drawn, Draws, Settings, Slots, devices_of
+from qkd_sim_link.pair_scenario import PairScenario
 from qkd_sim_link.sampling.pulses import settings_at
 from qkd_sim_link.scenario import Scenario
-from qkd_sim_link.wire import ITEMS_MAX
 
 log = logging.getLogger(__name__)
-PULSES_MAX = 2**40  # times stay exact to a picosecond in a float at the usual clocks
-SAMPLING_S = 120.0  # how long the sampling may lag behind the end of the block's pulses
+SAMPLING_S = 120.0  # how long the sampling may lag behind the end of the block
 
 
 @dataclass(slots=True)
 class Run:
-    """The pulses of one block; ``ends_at`` is a time of the monotonic clock."""
+    """One block on the link; ``ends_at`` is a time of the monotonic clock."""
 
     seed: int
     ends_at: float
-    clicks: "Future[Clicks]"
+    clicks: "Future[Drawn]"
 
     @property
     def over(self) -> bool:
@@ -49,7 +49,7 @@ class Armed:
     """What one end has armed; ``lost`` says why the block will never be whole."""
 
     block_id: BlockId
-    settings: DecoySettings
+    settings: Settings
     run: Run | None = None
     lost: str | None = None
 
@@ -57,17 +57,28 @@ class Armed:
 class Rendezvous:
     """Joins the two ends. Safe for threads; every wait is bounded."""
 
-    def __init__(self, scenario: Scenario, time_scale: float, seed: int | None) -> None:
-        """``seed`` None takes each block's seed from the operating system."""
-        self._scenario, self._time_scale, self._seed = scenario, time_scale, seed
+    def __init__(
+        self,
+        scenario: Scenario | PairScenario,
+        time_scale: float,
+        seed: int | None,
+        eve: Eve | None = None,
+    ) -> None:
+        """``seed`` None takes each block's seed from the operating system.
+
+        ``eve``: for tests, whoever has the link between the devices.
+        """
+        self._devices = devices_of(scenario, seed, eve)
+        self._time_scale, self._seed = time_scale, seed
+        self._opened_at = monotonic()
         self._changed = Condition()
         self._armed: dict[Side, Armed] = {}
         self._closed = False
         self._sampler = ThreadPoolExecutor(1, "sampling")
 
-    def arm(self, side: Side, block_id: BlockId, settings: DecoySettings) -> None:
+    def arm(self, side: Side, block_id: BlockId, settings: Settings) -> None:
         """One end is ready. Idempotent while that end's block stands. Raises LinkDown."""
-        law = self._law(settings)
+        draws = self._devices.block(settings)
         with self._changed:
             if self._closed:
                 raise LinkDown("the link stops")
@@ -82,32 +93,38 @@ class Rendezvous:
             mine = self._armed[side] = Armed(block_id, settings)
             self._changed.notify_all()
             if peer and peer.block_id == block_id:
-                self._meet(mine, peer, law)
+                self._meet(mine, peer, draws)
 
-    def settings(
-        self, block_id: BlockId, slots: npt.NDArray[np.int64], start_s: float
-    ) -> npt.NDArray[np.uint8]:
-        """Alice's settings at ``slots``, once the block's pulses are over. Raises LinkDown.
+    def settings(self, block_id: BlockId, slots: Slots, start_s: float) -> npt.NDArray[np.uint8]:
+        """Alice's settings at ``slots``, once the block is over. Raises LinkDown.
 
         start_s  how long to wait for the other end to arm
         """
         armed, run = self._over(Side.A, block_id, start_s)
-        if slots.size and not 0 <= slots.min() <= slots.max() < armed.settings.n_pulses:
-            raise LinkDown(f"a slot is outside block {block_id}'s {armed.settings.n_pulses} pulses")
-        return settings_at(run.seed, slots, armed.settings)
+        pulses = armed.settings
+        if not isinstance(pulses, DecoySettings):
+            raise LinkDown(f"block {block_id} has no pulses")
+        if slots.size and not 0 <= slots.min() <= slots.max() < pulses.n_pulses:
+            raise LinkDown(f"a slot is outside block {block_id}'s {pulses.n_pulses} pulses")
+        return settings_at(run.seed, slots, pulses)
 
-    def detections(self, block_id: BlockId, start_s: float) -> Clicks:
-        """Bob's clicks, once the block's pulses are over. Raises LinkDown.
+    def detections(self, block_id: BlockId, start_s: float, side: Side = Side.B) -> Clicks:
+        """The clicks of one end, once the block is over. Raises LinkDown.
 
         start_s  how long to wait for the other end to arm
         """
-        _, run = self._over(Side.B, block_id, start_s)
+        _, run = self._over(side, block_id, start_s)
         try:
-            return run.clicks.result(SAMPLING_S)
+            return run.clicks.result(SAMPLING_S)[side]
         except FutureTimeout as error:
             raise LinkDown(f"block {block_id} was not sampled within {SAMPLING_S:g} s") from error
         except CancelledError as error:
             raise LinkDown(f"block {block_id}: the link stops") from error
+
+    def shots(self, block_id: BlockId, start_s: float) -> tuple[Slots, float]:
+        """Where Bob's own light fired, and the chance that a shot is seen. Raises LinkDown."""
+        armed, run = self._over(Side.B, block_id, start_s)
+        return self._devices.shots(armed.settings, run.seed)
 
     def close(self) -> None:
         """End every wait; the rendezvous is of no use afterwards."""
@@ -116,20 +133,7 @@ class Rendezvous:
             self._changed.notify_all()
         self._sampler.shutdown(wait=True, cancel_futures=True)
 
-    def _law(self, settings: DecoySettings) -> ClickLaw:
-        clock_hz = self._scenario.source.clock_hz
-        if settings.clock_hz != clock_hz:
-            raise LinkDown(f"clock_hz {settings.clock_hz:g}: the devices run at {clock_hz:g}")
-        if settings.n_pulses > PULSES_MAX:
-            raise LinkDown(f"n_pulses {settings.n_pulses}: at most {PULSES_MAX}")
-        law = ClickLaw.of(self._scenario, settings)
-        if 2 * law.expected_clicks() > ITEMS_MAX:
-            raise LinkDown(
-                f"about {law.expected_clicks():.3g} clicks in a block: at most {ITEMS_MAX // 2}"
-            )
-        return law
-
-    def _meet(self, mine: Armed, peer: Armed, law: ClickLaw) -> None:
+    def _meet(self, mine: Armed, peer: Armed, draws: Draws) -> None:
         """Both ends have armed one block number: start it, or say why not."""
         if peer.run or peer.lost:
             mine.lost = peer.lost or "the block was sent before"
@@ -137,11 +141,16 @@ class Rendezvous:
             mine.lost = peer.lost = "the two ends armed it with different settings"
         if mine.lost:
             raise LinkDown(f"block {mine.block_id}: {mine.lost}")
-        seconds = mine.settings.n_pulses / mine.settings.clock_hz / self._time_scale
-        seed = self._block_seed(mine.block_id)
-        run = Run(seed, monotonic() + seconds, self._sampler.submit(sample, law, seed))
+        now = monotonic()
+        seconds = mine.settings.link_s / self._time_scale
+        block = BlockDraw(
+            mine.block_id,
+            self._block_seed(mine.block_id),
+            (now - self._opened_at) * self._time_scale,
+        )
+        run = Run(block.seed, now + seconds, self._sampler.submit(draws, block))
         mine.run = peer.run = run
-        log.info("block %s starts, its pulses take %.3g s", mine.block_id, seconds)
+        log.info("block %s starts and takes %.3g s", mine.block_id, seconds)
 
     def _block_seed(self, block_id: BlockId) -> int:
         if self._seed is None:
@@ -149,7 +158,7 @@ class Rendezvous:
         return int.from_bytes(sha256(f"{self._seed} {block_id}".encode()).digest(), "big")
 
     def _over(self, side: Side, block_id: BlockId, start_s: float) -> tuple[Armed, Run]:
-        """Wait until the block's pulses are over."""
+        """Wait until the block is over."""
         with self._changed:
             armed = self._armed.get(side)
             if armed is None or armed.block_id != block_id:
@@ -176,7 +185,7 @@ class Rendezvous:
             raise LinkDown(f"block {armed.block_id}: {reason}")
 
 
-def _check_same(armed: Armed, settings: DecoySettings) -> None:
+def _check_same(armed: Armed, settings: Settings) -> None:
     reason = armed.lost
     if armed.settings != settings:
         reason = "armed before with other settings"

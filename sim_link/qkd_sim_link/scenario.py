@@ -9,6 +9,8 @@ from qkd_core.types.plans import DecoySettings
 from qkd_core.types.settings_table import SettingsTable, parse
 
 DEFAULT = "direct-25km"
+PULSES, PAIRS = "pulses", "pairs"
+KINDS = (PULSES, PAIRS)
 JITTER_LIMIT = 0.1  # of a period: a click then leaves its slot with probability below 1e-6
 
 
@@ -78,6 +80,18 @@ class Detector:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SelfTestSource:
+    """Faint light of Bob's own that fires in random slots, about ``rate_hz`` times a second.
+
+    ``seen``: probability that a shot at live detectors makes one of them click.
+    """
+
+    rate_hz: float
+    seen: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """One link. ``time_scale``: link seconds that pass per second of the wall clock, at most."""
 
@@ -87,6 +101,7 @@ class Scenario:
     fibre: Fibre
     receiver: Receiver
     detector: Detector
+    self_test: SelfTestSource | None = None
 
     def __post_init__(self) -> None:
         sigma, limit = self.detector.jitter_sigma_ps, JITTER_LIMIT * 1e12 / self.source.clock_hz
@@ -101,14 +116,23 @@ def names() -> tuple[str, ...]:
 
 
 def load(name_or_path: str | Path) -> Scenario:
-    """Read a shipped scenario by its name, or a file by its path (which ends in ``.toml``).
+    """Read a shipped scenario of decoy pulses by its name, or a file by its path.
 
-    Raises ConfigError with the file, the key, the value and what is allowed.
+    Raises ConfigError with the file, the key, the value and what is allowed; for other kinds of
+    links see `qkd_sim_link.links`.
+    """
+    return read_scenario(opened(name_or_path))
+
+
+def opened(name_or_path: str | Path) -> SettingsTable:
+    """A shipped scenario by its name, or a file by its path (which ends in ``.toml``), as TOML.
+
+    Raises ConfigError.
     """
     where = str(name_or_path)
     try:
         if where.endswith(".toml"):
-            text = Path(where).read_text(encoding="utf-8")
+            text = Path(where).read_text("utf-8")
         elif where in names():
             text = (files("qkd_sim_link") / "scenarios" / f"{where}.toml").read_text("utf-8")
         else:
@@ -117,18 +141,23 @@ def load(name_or_path: str | Path) -> Scenario:
         raise ConfigError(f"scenario {where}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"scenario {where}: not TOML: {error}") from error
-    return _scenario(parse(text, where))
+    return parse(text, where)
 
 
-def _scenario(top: SettingsTable) -> Scenario:
+def read_scenario(top: SettingsTable) -> Scenario:
+    """The scenario of decoy pulses in ``top``. Raises ConfigError."""
+    kind = top.choice("kind", KINDS, PULSES)
+    if kind != PULSES:
+        raise top.refuse("kind", kind, f"must be {PULSES!r} here")
     with top.checks():
         scenario = Scenario(
             name=top.text("name"),
             time_scale=top.number("time_scale", 1e-6, 1e6),
             source=_source(top.table("source")),
-            fibre=_fibre(top.table("fibre")),
+            fibre=read_fibre(top.table("fibre")),
             receiver=_receiver(top.table("receiver")),
             detector=_detector(top.table("detector")),
+            self_test=_self_test(top.table("self_test")) if top.has("self_test") else None,
         )
     top.finish()
     return scenario
@@ -150,7 +179,8 @@ def _source(table: SettingsTable) -> Source:
     return source
 
 
-def _fibre(table: SettingsTable) -> Fibre:
+def read_fibre(table: SettingsTable) -> Fibre:
+    """Raises ConfigError."""
     fibre = Fibre(
         length_km=table.number("length_km", 0, 1000),
         loss_db_per_km=table.number("loss_db_per_km", 0, 10),
@@ -183,3 +213,13 @@ def _detector(table: SettingsTable) -> Detector:
     )
     table.finish()
     return detector
+
+
+def _self_test(table: SettingsTable) -> SelfTestSource:
+    self_test = SelfTestSource(
+        rate_hz=table.number("rate_hz", 0, 1e6),
+        seen=table.number("seen", 0, 1),
+        source=table.text("source"),
+    )
+    table.finish()
+    return self_test

@@ -1,7 +1,7 @@
 """The fibre and both devices as a process: one unix socket a side, each with its own credential.
 
 Each side gets what its device would know: Alice her settings at the pulses she asks for, Bob his
-clicks. Nothing about photon numbers leaves the process.
+clicks; of pairs, each its own clicks. Nothing about photon numbers leaves the process.
 """
 
 import hmac
@@ -16,7 +16,8 @@ from threading import Event, Lock, Thread
 
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import Side
-from qkd_sim_link.conversation import Device, converse
+from qkd_sim_link.conversation import OF_PAIRS, OF_PULSES, Device, converse
+from qkd_sim_link.pair_scenario import PairScenario
 from qkd_sim_link.rendezvous import Rendezvous
 from qkd_sim_link.scenario import Scenario
 from qkd_sim_link.tokens import checked_socket_path, read_token
@@ -79,7 +80,7 @@ class Connections:
 
 
 def serve(
-    scenario: Scenario,
+    scenario: Scenario | PairScenario,
     endpoints: Mapping[Side, Endpoint],
     *,
     time_scale: float | None = None,
@@ -99,10 +100,17 @@ def serve(
         raise ConfigError("the token files of the two sides hold the same bytes")
     stop = stop or Event()
     rendezvous = Rendezvous(scenario, scale, seed)
+    requests = OF_PAIRS if isinstance(scenario, PairScenario) else OF_PULSES
     with ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
         for side in Side:
-            device = Device(side=side, token=tokens[side], rendezvous=rendezvous, time_scale=scale)
+            device = Device(
+                side=side,
+                token=tokens[side],
+                rendezvous=rendezvous,
+                time_scale=scale,
+                requests=requests[side],
+            )
             connections = Connections(device)
             stack.callback(connections.close)
             listener = stack.enter_context(_listening(endpoints[side].socket_path))

@@ -31,7 +31,7 @@ from keyferry.engine.terms import LinkTerms
 from keyferry.store.sqlite import Store
 from qkd_core.types.blocks import DistilledBlock
 from qkd_core.types.ids import BlockId, Side
-from qkd_core.types.plans import PairSettings
+from qkd_core.types.plans import PairModel, PairSettings
 from qkd_core.types.reconciliation import Method, Reconciliation
 
 
@@ -83,11 +83,18 @@ def main() -> None:
     site, asked = load(Path(site_file)), json.loads(told)
     if asked["core"] is not None:
         os.sched_setaffinity(0, {asked["core"]})
-    settings = PairSettings(n_key=asked["n_key"], n_test=asked["n_test"], link_s=1.0)
+    settings = PairSettings(link_s=1.0, window_ps=1000, hold_off_ps=50_000, resolution_ps=16)
+    counts = asked["n_key"], asked["n_test"]
+    model = PairModel(
+        key_rate_hz=counts[0],
+        test_rate_hz=counts[1],
+        key_qber=asked["qber"],
+        test_qber=asked["qber"],
+    )
     method = Method(asked["reconciliation"].pop("method"))
     how = Reconciliation(method=method, **asked["reconciliation"])
     terms = terms_of(site, settings, how)
-    device = RehearsedPairs(settings, asked["qber"], site.side)
+    device = RehearsedPairs(counts, asked["qber"], site.side)
     stopped = Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
 
@@ -98,7 +105,7 @@ def main() -> None:
                 terms=terms,
                 device=device,
                 pads=store.pads,
-                qber=asked["qber"],
+                configured=model,
                 correction=lambda n_bits, qber: how,
             )
             return Reported(AliceEnd(link=alice, blocks=store.blocks, room=room), lines)

@@ -1,7 +1,10 @@
 """A link of entangled pairs whose blocks were drawn before: the clock sees the engine alone."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from qkd_core.ports import ClassicalChannel
 from qkd_core.ports.link import Outcomes
 from qkd_core.types.bits import n_words
 from qkd_core.types.ids import BlockId, Provenance, Side
@@ -15,13 +18,15 @@ class RehearsedPairs:
 
     provenance = Provenance.SIMULATED
 
-    def __init__(self, settings: PairSettings, qber: float, side: Side, seed: int = 7) -> None:
+    def __init__(self, counts: tuple[int, int], qber: float, side: Side, seed: int = 7) -> None:
+        """``counts``: bits of the key and of the test of each block."""
         self._drawn = [
             Outcomes(
+                *counts,
                 *(
                     _bits(np.random.default_rng([seed, number, basis]), n, qber, side)
-                    for basis, n in enumerate((settings.n_key, settings.n_test))
-                )
+                    for basis, n in enumerate(counts)
+                ),
             )
             for number in range(DRAWN)
         ]
@@ -29,9 +34,9 @@ class RehearsedPairs:
     def arm(self, block_id: BlockId, settings: PairSettings) -> None:
         pass
 
-    def outcomes(self, block_id: BlockId) -> Outcomes:
+    def outcomes(self, block_id: BlockId, _channel: ClassicalChannel) -> Outcomes:
         drawn = self._drawn[block_id % DRAWN]
-        return Outcomes(drawn.key.copy(), drawn.test.copy())
+        return replace(drawn, key=drawn.key.copy(), test=drawn.test.copy())
 
 
 def _bits(rng: np.random.Generator, n: int, qber: float, side: Side) -> np.ndarray:

@@ -23,8 +23,8 @@ CASCADE_BATCH = 250  # frames of a block, in flight together
 QBERS = (0.005, *(percent / 100 for percent in range(1, 12)))
 SERIES = (  # method, variant, frame_bits
     ("cascade", "fast4", 1 << 16),
-    ("cascade", "tight9", 1 << 16),
-    ("cascade", "tight9", 1 << 20),
+    ("cascade", "tight4", 1 << 16),
+    ("cascade", "tight4", 1 << 20),
     ("ldpc", "single", 1 << 17),
     ("ldpc", "blind", 1 << 17),
     ("ldpc", "single", 1 << 20),

@@ -17,6 +17,14 @@ sys.path.pop(0)
 TABLE = pytest.StashKey[Table]()
 
 
+LONGEST_FIRST = ("up", "crash", "kms", "engine", "plugin", "sites")  # no file is left for the end
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {folder: place for place, folder in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.parent.name, len(rank)))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         config.stash[TABLE] = Table(expected_rows(FOLDER / "adapters_expected.toml"))

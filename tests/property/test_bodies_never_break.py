@@ -19,11 +19,12 @@ from qkd_core.photons.pair_sifting import sift_pairs
 from qkd_core.photons.sifting import sift_alice, sift_bob
 from qkd_core.photons.verification import verify_alice, verify_bob
 from qkd_core.ports.link import Outcomes
+from qkd_core.proofs.theorems import theorem_of
 from qkd_core.types.authentication import MessageKind as Kind
 from qkd_core.types.bits import n_words, pack
 from qkd_core.types.blocks import DistilledBlock, PairTallies, RawKey, ReconciledKey, SecretKey
 from qkd_core.types.ids import BlockId, LinkId, Provenance, Side
-from qkd_core.types.plans import DecoySettings, PairPlan, PairSettings, SecurityPolicy
+from qkd_core.types.plans import DecoySettings, Interval, PairPlan, PairSettings, SecurityPolicy
 from qkd_core.types.reconciliation import NOTHING, Effort, Method, Reconciliation
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -40,7 +41,8 @@ PULSES = DecoySettings(
     probabilities=(0.5, 0.3, 0.2),
     p_key_basis=0.8,
 )
-PAIRS = PairSettings(n_key=1000, n_test=100, link_s=1.0)
+N_KEY, N_TEST = 1000, 100
+PAIRS = PairSettings(link_s=1.0, window_ps=1000, hold_off_ps=50_000, resolution_ps=16)
 PLAN = PairPlan(
     block_id=BLOCK,
     link_id=LinkId("a-b"),
@@ -54,6 +56,8 @@ PLAN = PairPlan(
     provenance=Provenance.SIMULATED,
     config_digest="00" * 32,
     settings=PAIRS,
+    key_count=Interval(low=N_KEY - 50, high=N_KEY),
+    test_count_min=N_TEST,
     test_errors_max=10,
 )
 RNG = np.random.default_rng(7)
@@ -75,8 +79,8 @@ RAW = RawKey(
 )
 KEY = ReconciledKey(
     block_id=BLOCK,
-    bits=bits(PAIRS.n_key),
-    n_bits=PAIRS.n_key,
+    bits=bits(N_KEY),
+    n_bits=N_KEY,
     disclosed=NOTHING,
     n_errors=0,
     effort=EFFORT,
@@ -104,13 +108,14 @@ def true_bodies():
 
 
 TRUE = true_bodies()
-TALLIES = PairTallies(n_key=PAIRS.n_key, n_test=PAIRS.n_test, test_errors=2)
+TALLIES = PairTallies(n_key=N_KEY, n_test=N_TEST, test_errors=2)
 DISTILLED = DistilledBlock(
     plan=PLAN,
+    evaluation=theorem_of(PLAN.theorem).evaluate(PLAN),
     tallies=TALLIES,
     disclosed=NOTHING,
     n_errors=3,
-    n_sifted=PAIRS.n_key,
+    n_sifted=N_KEY,
     effort=EFFORT,
     key=SecretKey(BLOCK, bits(PLAN.n_secret), PLAN.n_secret),
 )
@@ -156,11 +161,11 @@ def test_bob_sifts_whatever_bases_or_refuses_them(body):
 
 @given(altered(bytes(13)), st.sampled_from(Side))
 def test_test_bits_of_pairs_are_counted_or_refused(body, side):
-    outcomes = Outcomes(key=bits(PAIRS.n_key), test=bits(PAIRS.n_test))
+    outcomes = Outcomes(N_KEY, N_TEST, key=bits(N_KEY), test=bits(N_TEST))
 
     def sifted():
-        key = sift_pairs(outcomes, Saying({Kind.TEST_BITS: body}), BLOCK, PAIRS, side)
-        assert 0 <= key.tallies.test_errors <= PAIRS.n_test
+        key = sift_pairs(outcomes, Saying({Kind.TEST_BITS: body}), BLOCK, side)
+        assert 0 <= key.tallies.test_errors <= N_TEST
 
     assert refused(sifted, ChannelError) == (len(body) != 13 or body[-1] >= 1 << 4)
 

@@ -64,7 +64,9 @@ DECOY = DecoyPlan(
 PAIRS = PairPlan(
     **COMMON,
     theorem="bbm92",
-    settings=PairSettings(n_key=1000, n_test=100, link_s=1.0),
+    settings=PairSettings(link_s=1.0, window_ps=1000, hold_off_ps=50_000, resolution_ps=16),
+    key_count=Interval(low=900, high=1000),
+    test_count_min=100,
     test_errors_max=5,
 )
 TERMS = SimpleNamespace(link_id="a-b", config_digest="00" * 32)

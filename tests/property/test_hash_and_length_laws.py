@@ -2,11 +2,13 @@ from dataclasses import replace
 from math import log2
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qkd_core.photons.verification import polynomial_hash_bytes
-from qkd_core.proofs.lim2014 import Premises, bounds
+from qkd_core.proofs import decoy2_exact, lim2014
+from qkd_core.proofs.two_decoys import Premises
 from qkd_core.types.plans import Interval
 
 
@@ -55,13 +57,17 @@ def premises(draw):
     )
 
 
+BOUNDS = pytest.mark.parametrize("bounds", [decoy2_exact.bounds, lim2014.bounds])
+
+
 def changed(triple, k, interval):
     return (*triple[:k], interval, *triple[k + 1 :])
 
 
-@settings(max_examples=60, deadline=None)
-@given(premises(), st.integers(0, 2), st.integers(1, 1000))
-def test_the_length_never_grows_with_errors_leak_or_security(p, k, more):
+@BOUNDS
+@settings(max_examples=40, deadline=None)
+@given(p=premises(), k=st.integers(0, 2), more=st.integers(1, 1000))
+def test_the_length_never_grows_with_errors_leak_or_security(bounds, p, k, more):
     length = bounds(p).n_secret
     errors = p.test_errors[k]
     more_errors = Interval(low=errors.low, high=errors.high + more)
@@ -72,9 +78,10 @@ def test_the_length_never_grows_with_errors_leak_or_security(p, k, more):
     assert bounds(replace(p, eps_cor=p.eps_cor / 10)).n_secret <= length
 
 
-@settings(max_examples=60, deadline=None)
-@given(premises(), st.data())
-def test_the_length_holds_for_every_outcome_inside_the_intervals(p, data):
+@BOUNDS
+@settings(max_examples=40, deadline=None)
+@given(p=premises(), data=st.data())
+def test_the_length_holds_for_every_outcome_inside_the_intervals(bounds, p, data):
     def inside(interval):
         count = data.draw(st.integers(interval.low, interval.high))
         return Interval(low=count, high=count)
@@ -93,9 +100,10 @@ def test_the_length_holds_for_every_outcome_inside_the_intervals(p, data):
     assert bounds(p).n_secret <= bounds(outcome).n_secret + step
 
 
-@settings(max_examples=60, deadline=None)
-@given(premises())
-def test_bounds_stay_within_what_was_counted(p):
+@BOUNDS
+@settings(max_examples=40, deadline=None)
+@given(p=premises())
+def test_bounds_stay_within_what_was_counted(bounds, p):
     b = bounds(p)
 
     assert 0 <= b.s_key_0 + b.s_key_1 <= sum(i.high for i in p.key_counts)

@@ -16,7 +16,10 @@ from keyferry.config.site import load
 from keyferry.pki.authority import Authority
 from qkd_core.errors import ConfigError
 from qkd_core.keys.quotas import SaePolicy
+from qkd_core.types.epsilon import EpsilonLimits
 from qkd_core.types.ids import Provenance, Side
+from qkd_core.types.monitors import MonitorSettings
+from qkd_core.types.plans import PairModel, PairSettings
 from qkd_core.types.refresh import KeyAlgorithm
 from qkd_core.types.settings_table import SettingsTable
 
@@ -46,7 +49,7 @@ def test_the_example_is_a_valid_site_file(site_file):
     site = load(site_file)
     assert (site.kme_id, site.side) == ("kme-a", Side.A)
     assert site.accept_provenance == {Provenance.DEVICE}
-    assert site.link.pulses.n_pulses == 10**9
+    assert site.link.settings.n_pulses == 10**9
     assert site.policies[0].policy.kmes == ("kme-a", "kme-b")
     assert site.tls.ca == site_file.parent / "tls/ca.pem"
     assert site.audit.auditor_key == site_file.parent / "audit/auditor.pem"
@@ -144,6 +147,54 @@ def test_two_policies_never_write_to_one_place(site_file):
         load(site_file)
     edited(site_file, "timeout_s = 10  ", "timeout_s = 11  ")
     with pytest.raises(ConfigError, match="each needs its own"):
+        load(site_file)
+
+
+def test_the_theorem_is_one_that_makes_keys_of_such_a_link(site_file):
+    assert load(site_file).theorem == "decoy2-exact"
+    digest = engine.terms_of(load(site_file)).config_digest
+    edited(site_file, '# theorem = "decoy2-exact"', 'theorem = "lim2014"')
+    assert load(site_file).theorem == "lim2014"
+    assert engine.terms_of(load(site_file)).config_digest != digest
+    for name, said in (("bbm92", "makes no key of a DecoyPlan"), ("rusca", "is unknown")):
+        edited(
+            site_file,
+            re.search(r'theorem = "\w+"', site_file.read_text())[0],
+            f'theorem = "{name}"',
+        )
+        with pytest.raises(ConfigError, match=rf"security.theorem = '{name}': .*{said}.* allowed"):
+            load(site_file)
+
+
+def test_monitors_are_side_b_s(site_file):
+    assert load(site_file).link.monitors is None
+    monitors = "[link.monitors]\ndead_time_us = 2.0\ndouble_click_share = 0.2\n\n[link.device]"
+    edited(site_file, "[link.device]", monitors)
+    with pytest.raises(ConfigError, match=r"link.monitors: only at side B"):
+        load(site_file)
+    edited(site_file, 'side = "a"', 'side = "b"')
+    site = load(site_file)
+    assert site.link.monitors == MonitorSettings(
+        false_alarm=1e-9,
+        dead_time_ps=2e6,
+        arrival_distance=None,
+        double_click_share=0.2,
+        self_test=False,
+    )
+    edited(site_file, "double_click_share = 0.2", "double_click_share = 1.0")
+    with pytest.raises(ConfigError, match=r"double_click_share 1.0: from 0 up to 1"):
+        load(site_file)
+
+
+def test_what_a_link_may_spend_is_each_site_s_own(site_file):
+    assert load(site_file).epsilon == EpsilonLimits()
+    digest = engine.terms_of(load(site_file)).config_digest
+    edited(site_file, "# epsilon_alarm = 1e-6", "epsilon_alarm = 1e-6")
+    edited(site_file, "# epsilon_limit = 1e-5", "epsilon_limit = 1e-5")
+    assert load(site_file).epsilon == EpsilonLimits(alarm=1e-6, limit=1e-5)
+    assert engine.terms_of(load(site_file)).config_digest == digest
+    edited(site_file, "epsilon_limit = 1e-5", "epsilon_limit = 1e-7")
+    with pytest.raises(ConfigError, match="epsilon_alarm 1e-06: at most epsilon_limit"):
         load(site_file)
 
 
@@ -352,7 +403,12 @@ def test_what_check_reports_can_be_had_as_json(certified):
     )
     told = json.loads(done.stdout)
     assert (told["kme"], told["side"], told["link"]) == ("kme-a", "a", "fibre-ab")
-    assert told["security"] == {"eps_sec": 1e-9, "eps_cor": 1e-15, "abort_rate": 0.01}
+    assert told["security"] == {
+        "theorem": "decoy2-exact",
+        "eps_sec": 1e-9,
+        "eps_cor": 1e-15,
+        "abort_rate": 0.01,
+    }
     assert told["block"]["duration_s"] == 1.0
     assert told["block"]["secret_bits"] > 10_000
     assert told["policies"] == ["backup"]
@@ -365,3 +421,77 @@ def test_engines_with_other_settings_or_another_hash_do_not_agree(site_file, mon
     assert engine.terms_of(other).config_digest != ours
     monkeypatch.setattr(engine, "HASH", "toeplitz-of-all-columns")
     assert engine.terms_of(site).config_digest != ours
+
+
+MODEL_OF_PAIRS = "key_rate_hz = 25000\ntest_rate_hz = 1500\nkey_qber = 0.011\ntest_qber = 0.013\n"
+
+
+def of_pairs(site_file: Path) -> Path:
+    """The example with its pairs put to use instead of its pulses."""
+    file = uncommented(site_file, "link.pairs")
+    text = re.sub(r"\[link.pulses\].*?\n\n", "", file.read_text(), flags=re.S)
+    text = re.sub(r"gain = .*?\nqber = .*?\n", MODEL_OF_PAIRS, text, count=1, flags=re.S)
+    file.write_text(text)
+    return file
+
+
+def test_the_pairs_of_the_example_can_be_put_to_use(site_file):
+    link = load(of_pairs(site_file)).link
+
+    assert link.settings == PairSettings(
+        link_s=2.0, window_ps=600, hold_off_ps=50_000, resolution_ps=16
+    )
+    assert link.model == PairModel(
+        key_rate_hz=25_000, test_rate_hz=1500, key_qber=0.011, test_qber=0.013
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("[link.pairs]", "[link.pulses]\n[link.pairs]", "must not be beside link.pulses"),
+        ("window_ps = 600", "window_ps = 8", "link.pairs: resolution_ps 16, window_ps 8"),
+        ("window_ps = 600", "window_ps = 0", "link.pairs.window_ps = 0: must be a whole number"),
+        ("key_qber = 0.011", "key_qber = 0.6", "link.model.key_qber = 0.6: must be a number"),
+        ("key_rate_hz = 25000", "gain = [1.0, 1.0, 1.0]", "link.model.key_rate_hz is missing"),
+    ],
+)
+def test_wrong_pairs_are_refused_with_a_line(site_file, old, new, told):
+    file = edited(of_pairs(site_file), old, new)
+
+    with pytest.raises(ConfigError) as error:
+        load(file)
+
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_check_says_what_a_link_of_pairs_would_give(certified):
+    done = subprocess.run(
+        [sys.executable, "-m", "keyferry", "check", str(of_pairs(certified)), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    block = json.loads(done.stdout)["block"]
+    assert block.keys() == {"duration_s", "secret_bits"}
+    assert block["duration_s"] == 2.0
+    assert 10_000 < block["secret_bits"] < 50_000
+
+
+def test_check_refuses_pairs_that_could_never_give_key(certified):
+    file = edited(of_pairs(certified), "test_rate_hz = 1500", "test_rate_hz = 10")
+    done = subprocess.run(
+        [sys.executable, "-m", "keyferry", "check", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert "link.pairs and link.model give no key" in done.stderr
+    assert done.stderr.count("\n") == 1

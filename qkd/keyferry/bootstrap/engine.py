@@ -14,11 +14,14 @@ from keyferry.bootstrap.stores import peer_session, store_of
 from keyferry.channel.transport import ChannelIdentity, Listener, Transport, connect
 from keyferry.clock import SystemClock
 from keyferry.config.site import SiteSettings
-from keyferry.engine.block import AliceEnd, BobEnd, LinkEnd
+from keyferry.engine.block import AliceEnd, BobEnd, LinkEnd, watched_urandom
+from keyferry.engine.budget import Budget
 from keyferry.engine.correcting import CorrectionPolicy
 from keyferry.engine.decoy import DecoyAlice, DecoyBob
 from keyferry.engine.loop import Engine
+from keyferry.engine.pairs import LearningEnd, PairAlice, PairBob
 from keyferry.engine.room import Room
+from keyferry.engine.tagged_pairs import TaggedAlice, TaggedBob
 from keyferry.engine.terms import LinkTerms
 from keyferry.store.connection import check_private
 from keyferry.store.sqlite import Store
@@ -26,11 +29,12 @@ from keyferry.witness.keeper import BOTH_LANES, Duties
 from keyferry.witness.process import gate_of, watched
 from qkd_core.errors import AuthenticationPoolExhausted, ConfigError
 from qkd_core.photons.amplification import HASH
+from qkd_core.photons.monitors import Watch
 from qkd_core.photons.reconciliation.ldpc_ladder import DIGEST as LDPC_CODES
 from qkd_core.types.authentication import Lane
 from qkd_core.types.ids import Side
-from qkd_core.types.plans import DecoySettings
-from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob
+from qkd_core.types.plans import DecoySettings, PairModel, PairSettings
+from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob, SimulatedTags
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +71,7 @@ def serve(
         closing(peer_session(site)) as session,
     ):
         take_preshared_secret(site.link.preshared_secret, store)
+        store.epsilon.set_limits(site.epsilon)
         gate = gate_of(store)
         with watched(store, session, site.state_dir, duties, SystemClock()) as keeper:
             if not keeper.wait_open(stopping):
@@ -85,6 +90,7 @@ def serve(
                 pads=store.pads,
                 agreement=store.agreement,
                 room=Room(store.blocks, store.pads, site.keeping),
+                budget=Budget(store.epsilon, terms.policy),
                 connect=meeting.connect,
                 timeout_s=site.link.timeout_s + 2 * terms.settings.link_s,
                 blocks_in_flight=site.link.blocks_in_flight,
@@ -101,16 +107,18 @@ def terms_of(site: SiteSettings) -> LinkTerms:
     link = site.link
     shared = {
         "link_id": link.link_id,
-        "pulses": asdict(link.pulses),
+        "settings": asdict(link.settings),
         "security": asdict(site.security),
+        "theorem": site.theorem,
         "amplification": HASH,
         "ldpc_codes": LDPC_CODES,
     }
     digest = sha256(dumps(shared, sort_keys=True).encode()).hexdigest()
     return LinkTerms(
         link_id=link.link_id,
-        settings=link.pulses,
+        settings=link.settings,
         policy=site.security,
+        theorem=site.theorem,
         accept_provenance=site.accept_provenance,
         config_digest=digest,
     )
@@ -146,6 +154,8 @@ class Meeting:
 
 
 def _end(site: SiteSettings, terms: LinkTerms, store: Store, round_trip_s: RoundTrip) -> LinkEnd:
+    if isinstance(site.link.model, PairModel):
+        return _pair_end(site, terms, store, round_trip_s)
     device = site.link.device
     room = Room(store.blocks, store.pads, site.keeping)
     if site.side is Side.A:
@@ -157,11 +167,38 @@ def _end(site: SiteSettings, terms: LinkTerms, store: Store, round_trip_s: Round
             correction=correction_of(site, terms, round_trip_s),
         )
         return AliceEnd(link=alice, blocks=store.blocks, room=room)
-    bob = DecoyBob(
+    source, monitors = watched_urandom(), site.link.monitors
+    detecting = SimulatedBob(device.socket, device.credential, timeout_s=device.timeout_s)
+    watch = None
+    if monitors is not None:
+        watch = Watch(monitors, detecting if monitors.self_test else None)
+    bob = DecoyBob(terms=terms, device=detecting, watch=watch, entropy=source)
+    return BobEnd(link=bob, blocks=store.blocks, room=room, entropy=source)
+
+
+def _pair_end(
+    site: SiteSettings, terms: LinkTerms, store: Store, round_trip_s: RoundTrip
+) -> LinkEnd:
+    link, room = site.link, Room(store.blocks, store.pads, site.keeping)
+    settings, model = link.settings, link.model
+    if not isinstance(settings, PairSettings) or not isinstance(model, PairModel):
+        raise ConfigError(f"{site.file}: link.pairs and link.model are of different kinds")
+    device = link.device
+    tags = SimulatedTags(device.socket, device.credential, timeout_s=device.timeout_s)
+    source = watched_urandom()
+    if site.side is Side.B:
+        tagged = TaggedBob(device=tags, settings=settings, entropy=source)
+        bob = PairBob(terms=terms, device=tagged)
+        return BobEnd(link=bob, blocks=store.blocks, room=room, entropy=source)
+    alice = PairAlice(
         terms=terms,
-        device=SimulatedBob(device.socket, device.credential, timeout_s=device.timeout_s),
+        device=TaggedAlice(device=tags, settings=settings, entropy=source),
+        pads=store.pads,
+        configured=model,
+        correction=correction_of(site, terms, round_trip_s),
     )
-    return BobEnd(link=bob, blocks=store.blocks, room=room)
+    end = AliceEnd(link=alice, blocks=store.blocks, room=room, entropy=source)
+    return LearningEnd(end=end, link=alice)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def sim_link(  # noqa: PLR0913  one parameter per option
         --credential-a a/link.credential --credential-b b/link.credential
     """
     from keyferry.processes.supervisor import StopSignal
-    from qkd_sim_link.scenario import load
+    from qkd_sim_link.links import load_link
     from qkd_sim_link.server import Endpoint, serve
 
     stop = threading.Event()
@@ -49,7 +49,7 @@ def sim_link(  # noqa: PLR0913  one parameter per option
         Side.A: Endpoint(socket_a, credential_a),
         Side.B: Endpoint(socket_b, credential_b),
     }
-    serve(load(scenario), endpoints, time_scale=time_scale, seed=seed, stop=stop)
+    serve(load_link(scenario), endpoints, time_scale=time_scale, seed=seed, stop=stop)
 
 
 @click.group()

@@ -187,6 +187,7 @@ def status_lines(answer: Mapping[str, Any]) -> list[str]:
         "oldest key": _age(answer["oldest_epoch"]),
         "witness": _witness(answer["witness"]),
         "audit": _audit(answer["audit"]),
+        "epsilon": _epsilon(answer["epsilon"]),
         "compared": _ago(answer["reconciled_at"]),
         "days left": ", ".join(f"{name} {days:.0f}" for name, days in answer["days_left"].items())
         or "unknown: a certificate or the revocation list cannot be read",
@@ -245,6 +246,26 @@ def _audit(audit: Mapping[str, Any] | None) -> str:
         return "none"
     takes = "takes records" if audit["writable"] else "TAKES NO RECORDS"
     return f"{takes}; {audit['signed']:,} signed, {audit['countersigned']:,} countersigned"
+
+
+def _epsilon(epsilon: Mapping[str, Any] | None) -> str:
+    """What the link's key has cost since its pre-shared secret came."""
+    from qkd_core.proofs.ledger import shown
+
+    if epsilon is None or epsilon["since"] is None:
+        return "none: no pre-shared secret came yet"
+    spent = (
+        f"{shown(epsilon['total'])} in {span(time.time() - epsilon['since'])}:"
+        f" {epsilon['n_blocks']:,} blocks {shown(epsilon['blocks'])},"
+        f" {epsilon['n_tags']:,} tags {shown(epsilon['tags'])}"
+    )
+    limits = [f"{name} {value}" for name, value in epsilon["limits"].items() if value is not None]
+    told = [spent, ", ".join(limits) or "no limit"]
+    if epsilon["exhausted"]:
+        told.append("EXHAUSTED: no block is begun")
+    elif epsilon["alarmed"]:
+        told.append("ALARM")
+    return "; ".join(told)
 
 
 def _ago(moment: int | None) -> str:

@@ -40,6 +40,7 @@ def check(site: Path, as_json: bool) -> None:
 def would_run_with(settings: "SiteSettings", n_secret: int) -> dict[str, Any]:
     """What `check` reports. ``n_secret``: of a block on a link like the file's model."""
     link, security = settings.link, settings.security
+    n_pulses = getattr(link.settings, "n_pulses", None)  # none on a link of pairs
     return {
         "kme": settings.kme_id,
         "side": settings.side.value,
@@ -47,19 +48,25 @@ def would_run_with(settings: "SiteSettings", n_secret: int) -> dict[str, Any]:
         "peer": {"kme": link.peer_kme, "url": link.peer_url},
         "accept_provenance": sorted(settings.accept_provenance),
         "security": {
+            "theorem": settings.theorem,
             "eps_sec": security.eps_sec,
             "eps_cor": security.eps_cor,
             "abort_rate": security.abort_rate,
         },
         "block": {
-            "n_pulses": link.pulses.n_pulses,
-            "duration_s": link.pulses.n_pulses / link.pulses.clock_hz,
+            **({} if n_pulses is None else {"n_pulses": n_pulses}),
+            "duration_s": link.settings.link_s,
             "secret_bits": n_secret,
         },
         "saes": sorted(settings.saes),
         "auditor_key": str(settings.audit.auditor_key) if settings.audit.auditor_key else None,
         "policies": [entry.policy.name for entry in settings.policies],
     }
+
+
+def light(block: dict[str, Any]) -> str:
+    """What a block is made of."""
+    return f"{block['n_pulses']:g} pulses" if "n_pulses" in block else "entangled pairs"
 
 
 def check_lines(told: dict[str, Any]) -> list[str]:
@@ -69,10 +76,11 @@ def check_lines(told: dict[str, Any]) -> list[str]:
         "KME": f"{told['kme']}, side {told['side'].upper()} of link {told['link']}",
         "peer": f"{peer['kme']} at {peer['url']}",
         "accepts": ", ".join(told["accept_provenance"]),
+        "theorem": security["theorem"],
         "security": f"eps_sec {security['eps_sec']:g}, eps_cor {security['eps_cor']:g}",
         "aborts": f"one block in {1 / security['abort_rate']:.0f} on a healthy link",
         "blocks": (
-            f"{block['n_pulses']:g} pulses, {block['duration_s']:g} s each,"
+            f"{light(block)}, {block['duration_s']:g} s each,"
             f" {block['secret_bits']} secret bits if the link is as the model says"
         ),
         "SAEs": ", ".join(told["saes"]) or "none",
@@ -226,32 +234,39 @@ def require_usable(settings: "SiteSettings") -> None:
 def expected_key(settings: "SiteSettings") -> int:
     """The secret bits of a block on a link like the file's model. Raises ConfigError at none."""
     from qkd_core.errors import ConfigError, PlanRefused
+    from qkd_core.proofs.pair_plan import PairRequest, plan_pairs
     from qkd_core.proofs.plan import PlanRequest, plan_block
     from qkd_core.proofs.terms import FRAME_BITS_MAX, Terms, disclosed_on_paper
     from qkd_core.types.ids import BlockId, Provenance
+    from qkd_core.types.plans import PairModel
     from qkd_core.types.reconciliation import Method, Reconciliation
 
     link = settings.link
     terms = Terms(
         link_id=link.link_id,
-        settings=link.pulses,
+        settings=link.settings,
         policy=settings.security,
+        theorem=settings.theorem,
         segment_pads=0,
         config_digest="",
     )
-    request = PlanRequest(
-        terms=terms,
-        model=link.model,
-        block_id=BlockId(1),
-        provenance=Provenance.DEVICE,
-        reconciliation=Reconciliation(method=Method.CASCADE, variant="", frame_bits=FRAME_BITS_MAX),
-        disclosed_expected=disclosed_on_paper,
-    )
+    block: dict[str, Any] = {
+        "terms": terms,
+        "block_id": BlockId(1),
+        "provenance": Provenance.DEVICE,
+        "reconciliation": Reconciliation(
+            method=Method.CASCADE, variant="", frame_bits=FRAME_BITS_MAX
+        ),
+        "disclosed_expected": disclosed_on_paper,
+    }
     try:
-        return plan_block(request).n_secret
+        if isinstance(link.model, PairModel):
+            return plan_pairs(PairRequest(model=link.model, **block)).n_secret
+        return plan_block(PlanRequest(model=link.model, **block)).n_secret
     except PlanRefused as error:
+        kind = "pairs" if isinstance(link.model, PairModel) else "pulses"
         raise ConfigError(
-            f"{settings.file}: link.pulses and link.model give no key: {error}"
+            f"{settings.file}: link.{kind} and link.model give no key: {error}"
         ) from error
 
 

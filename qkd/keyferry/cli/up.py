@@ -32,6 +32,7 @@ def up(*, state: Path, scenario: str, once: bool, as_json: bool) -> None:
       keyferry up                            until Ctrl-C, with live progress
       keyferry up --once --json              does the whole line work?
       keyferry up --state /tmp/try
+      keyferry up --scenario entangled-25km  pairs and time tags instead of pulses
     """
     from rich.console import Console
 

@@ -4,14 +4,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from keyferry.config.audit import SIGNING_FILE, AuditSettings, read_audit
+from keyferry.config.light import read_light
+from keyferry.config.monitors import read_monitors
 from keyferry.config.policies import PolicySettings, read_policies
 from keyferry.config.saes import NAME, read_saes
+from keyferry.config.security import read_security
 from keyferry.config.store import StoreSettings, read_store
 from qkd_api.trust import TlsFiles
 from qkd_core.errors import ConfigError
 from qkd_core.keys.quotas import SaePolicy
+from qkd_core.types.epsilon import EpsilonLimits
 from qkd_core.types.ids import KmeId, LinkId, Provenance, SaeId, Side
-from qkd_core.types.plans import DecoySettings, LinkModel, SecurityPolicy
+from qkd_core.types.monitors import MonitorSettings
+from qkd_core.types.plans import (
+    DecoyPlan,
+    DecoySettings,
+    LinkModel,
+    PairModel,
+    PairPlan,
+    PairSettings,
+    SecurityPolicy,
+)
 from qkd_core.types.reconciliation import Method
 from qkd_core.types.settings_table import SettingsTable, parse
 
@@ -44,7 +57,8 @@ class LinkSettings:
 
     ``channel``: where B's engine listens and A's connects. ``blocks_in_flight``: so many blocks
     are on their way at once, of which the link serves one. ``correction``: methods of error
-    correction that A may plan with.
+    correction that A may plan with. ``settings`` and ``model`` are of one kind: decoy pulses, or
+    entangled pairs. ``monitors``: of B's detectors, see `qkd_core.photons.monitors`.
     """
 
     link_id: LinkId
@@ -53,11 +67,12 @@ class LinkSettings:
     channel: Address
     preshared_secret: Path
     device: DeviceSettings
-    pulses: DecoySettings
-    model: LinkModel
+    settings: DecoySettings | PairSettings
+    model: LinkModel | PairModel
     timeout_s: float
     blocks_in_flight: int
     correction: frozenset[Method]
+    monitors: MonitorSettings | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +106,8 @@ class SiteSettings:
     root_key: Path
     tls: TlsFiles
     security: SecurityPolicy
+    theorem: str
+    epsilon: EpsilonLimits
     link: LinkSettings
     api: ApiSettings
     saes: dict[SaeId, KmeId]
@@ -145,6 +162,9 @@ def _site(top: SettingsTable, file: Path, files: _Files) -> SiteSettings:
     table = top.table("site")
     kme_id = KmeId(table.text("kme_id", pattern=NAME))
     saes, sae_policies = read_saes(top)
+    link = _link(top.table("link"), files)
+    of_pairs = isinstance(link.settings, PairSettings)
+    security = read_security(top, PairPlan if of_pairs else DecoyPlan)
     site = SiteSettings(
         file=file,
         kme_id=kme_id,
@@ -153,8 +173,10 @@ def _site(top: SettingsTable, file: Path, files: _Files) -> SiteSettings:
         accept_provenance=_provenances(table),
         root_key=files.path(table, "root_key"),
         tls=_tls(top.table("tls"), files),
-        security=_security(top),
-        link=_link(top.table("link"), files),
+        security=security.policy,
+        theorem=security.theorem,
+        epsilon=security.epsilon,
+        link=link,
         api=_api(top.table("api"), files),
         saes=saes,
         sae_policies=sae_policies,
@@ -165,6 +187,8 @@ def _site(top: SettingsTable, file: Path, files: _Files) -> SiteSettings:
     table.finish()
     kmes = (kme_id, site.link.peer_kme)
     ordered = kmes if site.side is Side.A else kmes[::-1]
+    if link.monitors is not None and (of_pairs or site.side is Side.A):
+        raise ConfigError(f"{file}: link.monitors: only at side B of a link of decoy pulses")
     site = replace(site, policies=read_policies(top, ordered, files.folder))
     for sae, kme in site.saes.items():
         if kme not in (kme_id, site.link.peer_kme):
@@ -193,19 +217,8 @@ def _tls(table: SettingsTable, files: _Files) -> TlsFiles:
     return tls
 
 
-def _security(top: SettingsTable) -> SecurityPolicy:
-    """No default: the file says what a key may cost."""
-    table = top.table("security")
-    policy = SecurityPolicy(
-        eps_sec=table.number("eps_sec", 1e-30, 1e-3),
-        eps_cor=table.number("eps_cor", 1e-30, 1e-3),
-        abort_rate=table.number("abort_rate", 1e-6, 0.5),
-    )
-    table.finish()
-    return policy
-
-
 def _link(table: SettingsTable, files: _Files) -> LinkSettings:
+    settings, model = read_light(table)
     link = LinkSettings(
         link_id=LinkId(table.text("link_id", pattern=NAME)),
         peer_kme=KmeId(table.text("peer_kme", pattern=NAME)),
@@ -213,11 +226,12 @@ def _link(table: SettingsTable, files: _Files) -> LinkSettings:
         channel=_address(table, "channel"),
         preshared_secret=files.path(table, "preshared_secret"),
         device=_device(table.table("device"), files),
-        pulses=_pulses(table),
-        model=_model(table),
+        settings=settings,
+        model=model,
         timeout_s=table.number("timeout_s", 1, 3600, 60.0),
         blocks_in_flight=table.integer("blocks_in_flight", 1, 64, 4),
         correction=_correction(table),
+        monitors=read_monitors(table),
     )
     table.finish()
     return link
@@ -240,30 +254,6 @@ def _device(table: SettingsTable, files: _Files) -> DeviceSettings:
     )
     table.finish()
     return device
-
-
-def _pulses(link: SettingsTable) -> DecoySettings:
-    table = link.table("pulses")
-    mu1, mu2, mu3 = table.numbers("intensities", 3, 0, 2)
-    p1, p2, p3 = table.numbers("probabilities", 3, 0, 1)
-    with table.checks():
-        pulses = DecoySettings(
-            clock_hz=table.number("clock_hz", 1, 1e11),
-            n_pulses=table.integer("n_pulses", 1, 10**13),
-            intensities=(mu1, mu2, mu3),
-            probabilities=(p1, p2, p3),
-            p_key_basis=table.number("p_key_basis", 0, 1),
-        )
-    table.finish()
-    return pulses
-
-
-def _model(link: SettingsTable) -> LinkModel:
-    table = link.table("model")
-    g1, g2, g3 = table.numbers("gain", 3, 0, 1)
-    e1, e2, e3 = table.numbers("qber", 3, 0, 0.5)
-    table.finish()
-    return LinkModel(gain=(g1, g2, g3), qber=(e1, e2, e3))
 
 
 def _api(table: SettingsTable, files: _Files) -> ApiSettings:

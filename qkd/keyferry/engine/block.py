@@ -1,13 +1,14 @@
 """One block from its plan to both stores.
 
-The straight line of each side: plan, sifted bits, distillation, *pending*, confirmation,
-*available*. Where plans and sifted bits come from is the link's affair: `decoy`, `pairs`.
+The straight line of each side: plan, sifted bits, distillation, health tests of the key,
+*pending*, confirmation, *available*. Where plans and sifted bits come from is the link's affair:
+`decoy`, `pairs`.
 """
 
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from keyferry.channel.conversation import Conversation
@@ -15,6 +16,9 @@ from keyferry.engine import plan_message
 from keyferry.engine.room import Room
 from qkd_core.errors import ChannelError
 from qkd_core.photons.distil import distil_alice, distil_bob
+from qkd_core.photons.entropy import Entropy
+from qkd_core.photons.health_keys import require_random
+from qkd_core.photons.health_source import WatchedSource
 from qkd_core.ports import BlockStore
 from qkd_core.types.authentication import MessageKind
 from qkd_core.types.blocks import DistilledBlock, SiftedKey
@@ -60,6 +64,11 @@ class BobLink(Protocol):
         """As Alice's, at the other end."""
 
 
+def watched_urandom() -> Entropy:
+    """The operating system's randomness, for as long as it looks like it. Raises EntropyFailed."""
+    return WatchedSource(os.urandom)
+
+
 @dataclass(slots=True, kw_only=True)
 class AliceEnd:
     """The side that plans and prepares."""
@@ -67,18 +76,19 @@ class AliceEnd:
     link: AliceLink
     blocks: BlockStore
     room: Room
-    entropy: Callable[[int], bytes] = os.urandom
+    entropy: Entropy = field(default_factory=watched_urandom)
     side: Side = Side.A
 
     def run_block(
         self, talk: Conversation, block_id: BlockId, link_is_free: LinkIsFree
     ) -> DistilledBlock:
         plan = self.link.plan(block_id)
-        self.blocks.note_used(block_id)
+        self.blocks.begin(block_id, plan.policy)
         talk.send_tagged(MessageKind.PLAN, plan_message.encode(plan))
         sifted = self.link.sifted(talk, plan)
         link_is_free()
         block = distil_alice(talk, plan, sifted, self.entropy)
+        require_random(block.key)
         store_and_confirm(talk, self.blocks, block, self.room)
         return block
 
@@ -90,19 +100,20 @@ class BobEnd:
     link: BobLink
     blocks: BlockStore
     room: Room
-    entropy: Callable[[int], bytes] = os.urandom
+    entropy: Entropy = field(default_factory=watched_urandom)
     side: Side = Side.B
 
     def run_block(
         self, talk: Conversation, block_id: BlockId, link_is_free: LinkIsFree
     ) -> DistilledBlock:
         body = talk.receive_tagged(MessageKind.PLAN)
-        self.blocks.note_used(block_id)
         plan = plan_message.decode(bytes(body))
         self.link.check(plan, block_id)
+        self.blocks.begin(block_id, plan.policy)
         sifted = self.link.sifted(talk, plan)
         link_is_free()
         block = distil_bob(talk, plan, sifted, self.entropy)
+        require_random(block.key)
         store_and_confirm(talk, self.blocks, block, self.room)
         return block
 

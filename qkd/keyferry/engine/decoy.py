@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from keyferry.channel.conversation import Conversation
@@ -9,6 +10,7 @@ from keyferry.engine.planning import USUAL, PadRefill, require_plan_for
 from keyferry.engine.terms import LinkTerms
 from qkd_core.errors import PlanRefused
 from qkd_core.photons.alignment import align
+from qkd_core.photons.monitors import Watch
 from qkd_core.photons.reconciliation.stage import disclosed_expected
 from qkd_core.photons.sifting import sift_alice, sift_bob
 from qkd_core.ports import AliceDevice, BobDevice, PadStore
@@ -79,10 +81,11 @@ class DecoyAlice:
 
 @dataclass(slots=True, kw_only=True)
 class DecoyBob:
-    """Bob's end."""
+    """Bob's end. ``watch``: the monitors of its detectors; None for none."""
 
     terms: LinkTerms
     device: BobDevice
+    watch: Watch | None = None
     entropy: Callable[[int], bytes] = os.urandom
 
     def check(self, plan: BlockPlan, block_id: BlockId) -> None:
@@ -95,15 +98,15 @@ class DecoyBob:
         settings = of_decoys(plan).settings
         self.device.arm(plan.block_id, settings)
         talk.receive(MessageKind.START)  # a peer that died is noticed here, not at the device
-        detections = self.device.detections(plan.block_id)
-        try:
+        with ExitStack() as afterwards:
+            detections = self.device.detections(plan.block_id)
+            afterwards.callback(wipe, detections.detector)
             raw = align(detections, settings, self.entropy)
-        finally:
-            wipe(detections.detector)
-        try:
+            afterwards.callback(wipe, raw.bit)
+            if self.watch is not None:
+                raw = self.watch.passed(detections, raw, of_decoys(plan))
+                afterwards.callback(wipe, raw.bit)
             return sift_bob(raw, talk, settings)
-        finally:
-            wipe(raw.bit)
 
 
 def of_decoys(plan: BlockPlan) -> DecoyPlan:

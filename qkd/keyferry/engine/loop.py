@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from keyferry.channel.conversation import Conversation, Line
 from keyferry.channel.mail import FrameTransport
 from keyferry.engine.block import LinkEnd
+from keyferry.engine.budget import Budget
 from keyferry.engine.flight import Flight
 from keyferry.engine.greeting import greet
 from keyferry.engine.room import Room
@@ -18,6 +19,8 @@ from qkd_core.errors import (
     AuthenticationPoolExhausted,
     BlockDiscarded,
     ChannelError,
+    EntropyFailed,
+    EpsilonSpent,
     LinkError,
     PeerAborted,
 )
@@ -60,25 +63,28 @@ class Engine:
     pads: PadStore
     agreement: AgreementStore
     room: Room
+    budget: Budget
     connect: Callable[[], FrameTransport]
     timeout_s: float
     blocks_in_flight: int = 4
     stopping: Callable[[], bool] = lambda: False
 
     def run_until_rekeyed(self) -> None:
-        """As `run`; with its pads used up it stands still until told to stop, as a rekey does.
+        """As `run`; with its pads or its epsilon used up it stands still until told to stop.
 
-        A process that ended would have to be started again to see that the link was rekeyed.
+        So does a rekey. A process that ended would have to be started again to see it.
         """
         try:
             self.run()
-        except AuthenticationPoolExhausted as error:
+        except (AuthenticationPoolExhausted, EpsilonSpent) as error:
             log.critical("%s: the link stands still, it needs a rekey", error)
             while not self.stopping():
                 time.sleep(SLICE_S)
 
     def run(self) -> None:
-        """Until told to stop. Raises AuthenticationPoolExhausted: the link then needs a rekey.
+        """Until told to stop.
+
+        Raises AuthenticationPoolExhausted, EpsilonSpent: the link then needs a rekey.
 
         A peer that starts again is met within a second; blocks that fail one after another come
         more and more slowly, since each costs pads and none refills the pool.
@@ -86,6 +92,7 @@ class Engine:
         reconnecting = Pause(0.1, 1.0, self.stopping)
         failing = Pause(0.25, 300.0, self.stopping)
         while not self.stopping():
+            self.budget.require_a_block()
             if self.room.must_wait():
                 reconnecting.take()
                 continue
@@ -131,14 +138,19 @@ class Engine:
             interrupt,
         )
         try:
-            while not self.stopping() and not self.room.must_wait():
-                if flight.wait_free(SLICE_S):
+            while not self._should_pause():
+                # Looked at again: the block that held the link may have spent while this waited.
+                if flight.wait_free(SLICE_S) and self.budget.allows_a_block():
                     flight.start(BlockId(self.blocks.newest() + 1))
                 self._keep_pace(flight.outcomes(), failing)
             self._end_flight(flight, line)
         except BaseException as error:
             flight.abandon(error)
             raise
+
+    def _should_pause(self) -> bool:
+        """Whether no block is to be begun on this connection any more."""
+        return self.stopping() or self.room.must_wait() or not self.budget.allows_a_block()
 
     def _keep_pace(self, outcomes: list[bool], failing: Pause) -> None:
         for gave_key in outcomes:
@@ -187,7 +199,7 @@ class Engine:
             if isinstance(error, AuthenticationFailed):
                 raise
             return False
-        except (ChannelError, AuthenticationPoolExhausted) as error:
+        except (ChannelError, AuthenticationPoolExhausted, EntropyFailed) as error:
             # What is pending is not lost: settling decides about it.
             if talk.begun and self.blocks.state(block_id) is BlockState.NONE:
                 self._discarded(block_id, error)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
-from qkd_core.errors import ChannelError, ConfigError
-from qkd_core.proofs import bbm92, lim2014
+from qkd_core.errors import ChannelError, ConfigError, PlanRefused
+from qkd_core.proofs.theorems import kind_of
 from qkd_core.types.ids import BlockId, LinkId, Provenance
 from qkd_core.types.plans import (
     BlockPlan,
@@ -33,12 +33,9 @@ def decode(body: bytes) -> BlockPlan:
     """
     try:
         told = json.loads(body)
-        theorem = _text(told["theorem"])
-        if theorem not in _KINDS:
-            raise ValueError(f"theorem {theorem[:40]!r} is unknown")
-        kind, readers = _KINDS[theorem]
-        return _exactly(kind, told, _COMMON | readers)
-    except (ValueError, TypeError, KeyError, RecursionError, ConfigError) as error:
+        kind = kind_of(_text(told["theorem"]))
+        return _exactly(kind, told, _COMMON | _KINDS[kind])
+    except (ValueError, TypeError, KeyError, RecursionError, ConfigError, PlanRefused) as error:
         raise ChannelError(f"malformed plan: {error}") from error
 
 
@@ -94,7 +91,12 @@ _SETTINGS: dict[str, Callable[[Any], Any]] = {
     "p_key_basis": _number,
 }
 _POLICY = {"eps_sec": _number, "eps_cor": _number, "abort_rate": _number}
-_PAIR_SETTINGS = {"n_key": _integer, "n_test": _integer, "link_s": _number}
+_PAIR_SETTINGS: dict[str, Callable[[Any], Any]] = {
+    "link_s": _number,
+    "window_ps": _integer,
+    "hold_off_ps": _integer,
+    "resolution_ps": _integer,
+}
 _RECONCILIATION: dict[str, Callable[[Any], Any]] = {
     "method": lambda value: Method(_text(value)),
     "variant": _text,
@@ -122,9 +124,11 @@ _DECOY: dict[str, Callable[[Any], Any]] = {
 }
 _PAIR: dict[str, Callable[[Any], Any]] = {
     "settings": lambda value: _exactly(PairSettings, value, _PAIR_SETTINGS),
+    "key_count": _interval,
+    "test_count_min": _integer,
     "test_errors_max": _integer,
 }
-_KINDS: dict[str, tuple[type[BlockPlan], dict[str, Callable[[Any], Any]]]] = {
-    lim2014.THEOREM: (DecoyPlan, _DECOY),
-    bbm92.THEOREM: (PairPlan, _PAIR),
+_KINDS: dict[type[BlockPlan], dict[str, Callable[[Any], Any]]] = {
+    DecoyPlan: _DECOY,
+    PairPlan: _PAIR,
 }

@@ -10,13 +10,17 @@ from qkd_core.types.plans import DecoySettings, PairSettings, SecurityPolicy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkTerms:
-    """What both sites have agreed for their link; ``config_digest`` is over all of it."""
+    """What both sites have agreed for their link; ``config_digest`` is over all of it.
+
+    ``theorem``: by its name; None for the default of the settings, see `proofs.theorems`.
+    """
 
     link_id: LinkId
     settings: DecoySettings | PairSettings
     policy: SecurityPolicy
     accept_provenance: frozenset[Provenance]
     config_digest: str
+    theorem: str | None = None
 
     def planning(self, segment_pads: int) -> Terms:
         """As the planner takes them."""
@@ -26,6 +30,7 @@ class LinkTerms:
             policy=self.policy,
             segment_pads=segment_pads,
             config_digest=self.config_digest,
+            theorem=self.theorem,
         )
 
     def require(self, provenance: Provenance) -> None:

@@ -58,6 +58,7 @@ def site_status(
         ),
         "witness": None if witness is None else asdict(witness),
         "audit": None if audit is None else asdict(audit),
+        "epsilon": None if figures.epsilon is None else asdict(figures.epsilon),
         "orphaned_keys": figures.orphaned_keys,
         "reconciled_at": figures.reconciled_at,
         "days_left": days_left(site),

@@ -6,6 +6,7 @@ from keyferry.store.block_rows import destroy_block, make_available, note_newest
 from keyferry.store.cession_rows import gained_free_bytes, gained_provenances
 from keyferry.store.chunks import put_chunks
 from keyferry.store.database import Database
+from keyferry.store.epsilon_rows import spend_block
 from keyferry.store.pad_rows import add_segment
 from keyferry.store.segments import cut_segment
 from keyferry.store.transaction import Transaction
@@ -14,6 +15,7 @@ from qkd_core.keys.allocation import cut_block
 from qkd_core.types.authentication import Lane
 from qkd_core.types.ids import BlockId, Provenance, Side
 from qkd_core.types.keys import BlockState, NewBlock
+from qkd_core.types.plans import SecurityPolicy
 
 
 class SqliteBlocks:
@@ -29,6 +31,16 @@ class SqliteBlocks:
         def transition(tx: Transaction) -> None:
             if note_newest(tx, block_id):
                 tx.audit("block_number_used", block_id=block_id)
+
+        self._db.write(transition)
+
+    def begin(self, block_id: BlockId, policy: SecurityPolicy) -> None:
+        def transition(tx: Transaction) -> None:
+            if not note_newest(tx, block_id):
+                raise BlockDiscarded(f"the number of block {block_id} was used before")
+            costs = {"eps_sec": policy.eps_sec, "eps_cor": policy.eps_cor}
+            tx.audit("block_begun", block_id=block_id, **costs)
+            spend_block(tx, policy)
 
         self._db.write(transition)
 

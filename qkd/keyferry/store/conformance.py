@@ -9,6 +9,7 @@ from keyferry.store.checks.allocations import ALLOCATION_CHECKS
 from keyferry.store.checks.blocks import BLOCK_CHECKS
 from keyferry.store.checks.claims import CLAIM_CHECKS
 from keyferry.store.checks.comparisons import COMPARISON_CHECKS
+from keyferry.store.checks.epsilon import EPSILON_CHECKS
 from keyferry.store.checks.pads import PAD_CHECKS
 from keyferry.store.checks.policies import POLICY_CHECKS
 from keyferry.store.checks.pool import POOL_CHECKS
@@ -23,6 +24,7 @@ CHECKS = [
     *CLAIM_CHECKS,
     *AGREEMENT_CHECKS,
     *PAD_CHECKS,
+    *EPSILON_CHECKS,
     *POOL_CHECKS,
     *REFRESH_CHECKS,
     *POLICY_CHECKS,

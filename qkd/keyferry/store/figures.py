@@ -5,8 +5,10 @@ from typing import Any
 
 from keyferry.store.blocks import free_bytes_by_owner
 from keyferry.store.epochs import oldest_epoch
+from keyferry.store.epsilon_rows import ledger_in
 from keyferry.store.pads import pads_left
 from keyferry.store.policy_figures import policies_in, runs_counted
+from keyferry.store.schema import SiteRow
 from qkd_core.types.authentication import Lane
 from qkd_core.types.figures import AuditFigures, SiteFigures, WitnessFigures
 from qkd_core.types.ids import Side
@@ -16,7 +18,7 @@ OUTCOME = "blocks "  # names of tally rows that count blocks by outcome begin so
 ALARM = "alarm "  # and those that count alarms by kind
 
 
-def site_figures(connection: sqlite3.Connection, side: Side, writable: bool) -> SiteFigures:
+def site_figures(connection: sqlite3.Connection, site: SiteRow, writable: bool) -> SiteFigures:
     """``writable``: whether the store takes records."""
     tally = dict(connection.execute("SELECT name, value FROM tally").fetchall())
     pending = connection.execute(
@@ -34,7 +36,7 @@ def site_figures(connection: sqlite3.Connection, side: Side, writable: bool) -> 
         qber=None if newest is None else newest[0],
         secret_bits=int(tally.get("secret_bits", 0)),
         link_s=float(tally.get("link_s", 0)),
-        free_bytes=free_bytes_by_owner(connection, side),
+        free_bytes=free_bytes_by_owner(connection, site.side),
         keys_delivered=int(tally.get("keys_delivered", 0)),
         refreshes=runs,
         policies=policies_in(connection, {policy for policy, _ in runs}),
@@ -55,6 +57,7 @@ def site_figures(connection: sqlite3.Connection, side: Side, writable: bool) -> 
         reconciled_at=None if (at := tally.get("reconciled_at")) is None else int(at),
         audit=_audit_figures(connection, writable),
         witness=_witness_figures(connection, tally),
+        epsilon=ledger_in(connection).figures(site.link_id),
     )
 
 

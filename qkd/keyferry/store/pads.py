@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from keyferry.store.block_rows import make_pending_available
 from keyferry.store.database import Database
+from keyferry.store.epsilon_rows import spend_tags
 from keyferry.store.gate import PadsClosed
 from keyferry.store.pad_rows import (
     burn_pad,
@@ -124,6 +125,7 @@ class SqlitePads:
         def transition(tx: Transaction) -> None:
             mark = self._check(tx.connection, name)
             spend(tx, place_of(name), mark, name.index + 1)
+            spend_tags(tx, 1)
             make_pending_available(tx, name.segment, cause="tag of the peer")
             retire(tx, name)
             tx.audit("tag_verified", **_named(name))
@@ -133,6 +135,7 @@ class SqlitePads:
     def burn(self, name: PadName) -> None:
         def transition(tx: Transaction) -> None:
             if burn_pad(tx, name):
+                spend_tags(tx, 1)
                 suspect(tx, "tag_failed", **_named(name))
 
         self._db.write(transition)
@@ -204,6 +207,7 @@ class SqlitePads:
         hash_key = read_hash_key(tx.connection, tx.seal, place)
         stop = min(first + wanted.run, limit)
         pads = spend(tx, place, first, stop)
+        spend_tags(tx, stop - first)
         lane = wanted.lane.name.lower()
         tx.audit("pool_run", lane=lane, segment=segment, first=first, stop=stop)
         return segment, WaitingRun(hash_key, deque(zip(range(first, stop), pads, strict=True)))

@@ -8,6 +8,7 @@ import sqlite3
 from hashlib import sha256
 from hmac import compare_digest
 
+from keyferry.store.epsilon_rows import begin_anew
 from keyferry.store.pad_rows import add_segment
 from keyferry.store.sealing import Seal
 from keyferry.store.segments import cut_preshared
@@ -47,4 +48,5 @@ def install(tx: Transaction, secret: bytes) -> None:
     tx.write("INSERT INTO preshared_before VALUES (?)", box)
     for part in parts:
         add_segment(tx, part)
+    begin_anew(tx)
     tx.audit("pool_installed", n_pads=sum(part.n_pads for part in parts))

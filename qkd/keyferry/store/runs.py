@@ -11,6 +11,7 @@ from contextlib import closing
 
 from keyferry.store.block_rows import layout_of, state_of
 from keyferry.store.cession_rows import advance_gained, cessions_of
+from keyferry.store.epsilon_rows import spend_tags
 from keyferry.store.losses import burn_range
 from keyferry.store.pad_rows import spend
 from keyferry.store.schema import SiteRow
@@ -120,6 +121,7 @@ def take_pads(tx: Transaction, side: Side, opened: PadRun) -> None:
     start, stop = min(opened.start, n_pads), min(opened.stop, n_pads)
     if first < start:
         spend(tx, place, first, start)
+        spend_tags(tx, start - first)  # perhaps they were used
         tx.count("pads_passed_over", start - first)
         tx.audit(
             "pads_passed_over",

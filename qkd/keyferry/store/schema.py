@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from keyferry.audit.tables import AUDIT_TABLES, begin_log
 from keyferry.store.comparison_tables import COMPARISON_TABLES
+from keyferry.store.epsilon_rows import EPSILON_TABLES, begin_ledger
 from keyferry.store.lifecycle_triggers import triggers
 from keyferry.store.refresh_moves import RELEASED_STATES
 from keyferry.store.witness_tables import WITNESS_TABLES, begin_witness
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import KmeId, LinkId, Side
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 # `cessions`: ranges that changed their owner; those gained are free from `next` to `free_stop`.
 # `notices`: deeds that the peer has not acknowledged; `heeded`: the peer's that took effect here,
@@ -170,11 +171,12 @@ def ensure_schema(connection: sqlite3.Connection, site: SiteRow) -> None:
         "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'site'"
     ).fetchone()[0]
     if not known:
-        tables = TABLES + COMPARISON_TABLES + AUDIT_TABLES + WITNESS_TABLES
+        tables = TABLES + COMPARISON_TABLES + EPSILON_TABLES + AUDIT_TABLES + WITNESS_TABLES
         for statement in filter(str.strip, tables.split(";")):
             connection.execute(statement)
         begin_log(connection)
         begin_witness(connection)
+        begin_ledger(connection)
         for statement in triggers():
             connection.execute(statement)
         connection.execute(

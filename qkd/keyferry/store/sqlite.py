@@ -21,6 +21,7 @@ from keyferry.store.comparisons import SqliteComparisons
 from keyferry.store.connection import BUSY_TIMEOUT_MS, connect, prepare_file
 from keyferry.store.database import Database, Reader
 from keyferry.store.epochs import destroy_all_epochs
+from keyferry.store.epsilon import SqliteEpsilon
 from keyferry.store.evidence import Evidence, contradiction, folder_for
 from keyferry.store.figures import site_figures
 from keyferry.store.gate import Gate, NoWitness, PeerGate
@@ -72,12 +73,12 @@ class Store:
     agreement: SqliteAgreement
     records: SqliteRecords
     witness: SqliteWitness
+    epsilon: SqliteEpsilon
     database: Database
 
     def figures(self) -> SiteFigures:
-        side = self.database.site.side
-        writable = self.database.writer.writable
-        return self.database.read(lambda connection: site_figures(connection, side, writable))
+        site, writable = self.database.site, self.database.writer.writable
+        return self.database.read(lambda connection: site_figures(connection, site, writable))
 
     @property
     def gate(self) -> Gate:
@@ -142,6 +143,7 @@ def open_store(  # noqa: PLR0913  the site file has these as separate settings
         agreement=SqliteAgreement(database),
         records=SqliteRecords(database),
         witness=witness,
+        epsilon=SqliteEpsilon(database),
         database=database,
     )
 

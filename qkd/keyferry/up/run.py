@@ -26,11 +26,12 @@ from keyferry.up.layout import (
     socket_folder,
     write_endpoints,
 )
-from keyferry.up.site_files import KV_PREFIX, engine_role, write_site_files
+from keyferry.up.site_files import KV_PREFIX, engine_role, model_of, write_site_files
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import Side
-from qkd_sim_link.physics.decoy_bb84 import expected_model
-from qkd_sim_link.scenario import Scenario, load
+from qkd_sim_link.links import load_link
+from qkd_sim_link.pair_scenario import PairScenario
+from qkd_sim_link.scenario import Scenario
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class RunningSites:
 
     state: StateDirectory
     ports: Ports
-    scenario: Scenario
+    scenario: Scenario | PairScenario
     supervisor: Supervisor
     started: float  # monotonic, when the engines were started
     generation_before: int  # the newest one in the OpenBao servers at that moment
@@ -56,7 +57,7 @@ def running(state: StateDirectory, source: str, report: Report) -> Iterator[Runn
     ``source`` names the scenario. ``report`` is told each step before it is taken. Compiled
     kernels are kept in the state directory, unless NUMBA_CACHE_DIR names a place for them.
     """
-    scenario = load(source)
+    scenario = load_link(source)
     os.environ.setdefault("NUMBA_CACHE_DIR", str(state.numba_cache))  # for every child
     state.endpoints.unlink(missing_ok=True)  # of a start that was killed
     report("certificates and secrets")
@@ -64,7 +65,7 @@ def running(state: StateDirectory, source: str, report: Report) -> Iterator[Runn
     ports = chosen_ports(state)
     supervisor = Supervisor()
     with socket_folder(state) as sockets:
-        write_site_files(state, ports, sockets, scenario, expected_model(scenario))
+        write_site_files(state, ports, sockets, scenario, model_of(scenario))
         try:
             _start_openbao(state, ports, supervisor)
             _warm(state, supervisor, report)

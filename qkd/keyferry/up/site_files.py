@@ -1,5 +1,6 @@
 """The two site files that ``keyferry up`` writes; they are ordinary site files."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from keyferry.up.layout import HOST, KMES, SAES, Ports, StateDirectory
 from keyferry.up.openbao import KV_MOUNT, OpenBaoFiles
 from keyferry.up.secrets_engine import RoleOfSite
 from qkd_core.types.ids import Provenance, SaeId, Side
-from qkd_core.types.plans import LinkModel
+from qkd_core.types.plans import DecoySettings, LinkModel, PairModel, PairSettings
+from qkd_sim_link.pair_scenario import PairScenario
+from qkd_sim_link.physics.decoy_bb84 import expected_model
+from qkd_sim_link.physics.pairs import expected_pair_model
 from qkd_sim_link.scenario import Scenario
 
 LINK_ID = "fibre-ab"
@@ -23,20 +27,37 @@ REFRESH_S = 10.0
 COMPARE_KMS_S = 60.0
 CHECKPOINT_S = 5.0
 TIMEOUT_S = 60.0
+MONITORS = {"false_alarm": 1e-9, "arrival_distance": 0.05, "double_click_share": 0.2}
 SECURITY = {"eps_sec": 1e-9, "eps_cor": 1e-15, "abort_rate": 0.01}
 
 
+Model = LinkModel | PairModel
+
+
+def model_of(scenario: Scenario | PairScenario) -> Model:
+    """What the planner expects of the scenario until it has seen blocks."""
+    if isinstance(scenario, PairScenario):
+        return expected_pair_model(scenario)
+    return expected_model(scenario)
+
+
 def write_site_files(
-    state: StateDirectory, ports: Ports, sockets: Path, scenario: Scenario, model: LinkModel
+    state: StateDirectory,
+    ports: Ports,
+    sockets: Path,
+    scenario: Scenario | PairScenario,
+    model: Model,
 ) -> None:
-    """``model``: what the planner expects of the scenario until it has seen blocks."""
+    """``model``: see `model_of`."""
     for side in Side:
         content = _site(state, ports, sockets, side) | {
             "security": SECURITY,
             "saes": [{"id": sae, "kme": KMES[at], "allow": "*"} for sae, at in SAES.items()],
             "policies": [_policy(state, ports, side)],
         }
-        content["link"] |= _pulses(scenario, model)
+        content["link"] |= _light(scenario, model)
+        if side is Side.B and isinstance(scenario, Scenario):
+            content["link"]["monitors"] = _monitors(scenario)
         content["link"]["timeout_s"] = TIMEOUT_S + 2 * _block_s(scenario)
         content["link"]["device"]["timeout_s"] = TIMEOUT_S
         write_private(state.site(side).site_file, tomli_w.dumps(content).encode())
@@ -95,24 +116,35 @@ def engine_role(state: StateDirectory, ports: Ports, side: Side) -> RoleOfSite:
     )
 
 
-def _pulses(scenario: Scenario, model: LinkModel) -> dict[str, Any]:
-    settings = scenario.source.settings()
+def _light(scenario: Scenario | PairScenario, model: Model) -> dict[str, Any]:
+    """The settings of pulses or of pairs, and the model."""
+    kind = "pairs" if isinstance(scenario, PairScenario) else "pulses"
+    told = {kind: asdict(_settings(scenario)), "model": asdict(model)}
     return {
-        "pulses": {
-            "clock_hz": settings.clock_hz,
-            "n_pulses": settings.n_pulses,
-            "intensities": list(settings.intensities),
-            "probabilities": list(settings.probabilities),
-            "p_key_basis": settings.p_key_basis,
-        },
-        "model": {"gain": list(model.gain), "qber": list(model.qber)},
+        table: {
+            key: list(value) if isinstance(value, tuple) else value for key, value in items.items()
+        }
+        for table, items in told.items()
     }
 
 
-def _block_s(scenario: Scenario) -> float:
-    """Seconds of the wall clock that the pulses of a block take."""
-    settings = scenario.source.settings()
-    return settings.n_pulses / settings.clock_hz / scenario.time_scale
+def _monitors(scenario: Scenario) -> dict[str, Any]:
+    """Every monitor that the receiver of the scenario allows."""
+    return MONITORS | {
+        "dead_time_us": scenario.detector.dead_time_us,
+        "self_test": scenario.self_test is not None,
+    }
+
+
+def _settings(scenario: Scenario | PairScenario) -> DecoySettings | PairSettings:
+    if isinstance(scenario, PairScenario):
+        return scenario.settings
+    return scenario.source.settings()
+
+
+def _block_s(scenario: Scenario | PairScenario) -> float:
+    """Seconds of the wall clock that a block takes."""
+    return _settings(scenario).link_s / scenario.time_scale
 
 
 def _policy(state: StateDirectory, ports: Ports, side: Side) -> dict[str, Any]:

@@ -37,19 +37,21 @@ def _accept_decoy(tallies: Tallies, key: ReconciledKey, plan: DecoyPlan) -> None
 
 
 def _accept_pairs(tallies: PairTallies, key: ReconciledKey, plan: PairPlan) -> None:
-    """Source: Tomamichel et al. 2012, box 1: fixed sizes, and a threshold for the test."""
-    settings = plan.settings
-    for what, count, planned in (
-        ("the number of key bits", tallies.n_key, settings.n_key),
-        ("the length of the corrected key", key.n_bits, settings.n_key),
-        ("the number of test bits", tallies.n_test, settings.n_test),
+    """Source: Tomamichel et al. 2012, box 1, for at least the planned sizes: `proofs.bbm92`."""
+    if tallies.n_key != key.n_bits:
+        raise NotAccepted("the number of key bits", tallies.n_key, key.n_bits)
+    for what, count, least in (
+        ("the number of key bits", tallies.n_key, plan.key_count.low),
+        ("the number of test bits", tallies.n_test, plan.test_count_min),
     ):
-        if count != planned:
-            raise NotAccepted(what, count, planned)
-    if tallies.test_errors > plan.test_errors_max:
-        raise NotAccepted(
-            "the error count of the test basis", tallies.test_errors, plan.test_errors_max
-        )
+        if count < least:
+            raise NotAccepted(what, count, least)
+    for what, count, most in (
+        ("the number of key bits", tallies.n_key, plan.key_count.high),
+        ("the error count of the test basis", tallies.test_errors, plan.test_errors_max),
+    ):
+        if count > most:
+            raise NotAccepted(what, count, most)
 
 
 def _within(basis: str, counts: Counts, allowed: tuple[Interval, Interval, Interval]) -> None:

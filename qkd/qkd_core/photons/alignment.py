@@ -39,7 +39,7 @@ def align(detections: Detections, settings: DecoySettings, entropy: Entropy) -> 
     outcome, seen = np.empty(time_ps.size, np.uint8), np.empty(time_ps.size, np.uint8)
     phase = mean_phase(counts)
     n = events(time_ps, detector, period_ps, phase, settings.n_pulses, slot, outcome, seen)
-    _draw_several(outcome[:n], seen[:n], entropy)
+    draw_several(outcome[:n], seen[:n], entropy)
     raw = RawKey(
         block_id=detections.block_id,
         slot=slot[:n],
@@ -65,7 +65,7 @@ def mean_phase(counts: npt.NDArray[np.int64]) -> float:
     return float((mean / (2 * np.pi) + 0.25) % 1.0 - 0.25)
 
 
-def _draw_several(outcome: Flags, seen: Flags, entropy: Entropy) -> None:
+def draw_several(outcome: Flags, seen: Flags, entropy: Entropy) -> None:
     """Draw the outcome (basis << 1 | bit) where several detectors clicked, in place.
 
     seen  uint8[n], a set of detectors each

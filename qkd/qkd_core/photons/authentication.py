@@ -1,17 +1,18 @@
 """Wegman-Carter authentication: a polynomial hash over GF(2^128), padded with one-time bits.
 
 Source: Wegman and Carter, J. Comput. Syst. Sci. 22, 265 (1981). A message of L blocks of 16 bytes
-is forged with probability at most (L + 1) / 2^128 per try. Which pad may serve which message is
+is forged with probability at most (L + 1) / 2^128 per try; the store counts what each tag costs
+where its pad is marked used (`proofs.ledger`). Which pad may serve which message is
 `architecture.md`, section 7: the store keeps the pads, this module keeps the order of steps.
 """
 
 from dataclasses import dataclass
 from hmac import compare_digest
 
-from qkd_core.errors import AuthenticationFailed, AuthenticationPoolExhausted
+from qkd_core.errors import AuthenticationFailed, AuthenticationPoolExhausted, ChannelError
 from qkd_core.photons.verification import polynomial_hash_bytes
 from qkd_core.ports import PadStore
-from qkd_core.types.authentication import Lane, MessageKind, Pad, PadName
+from qkd_core.types.authentication import MESSAGE_BYTES_MAX, Lane, MessageKind, Pad, PadName
 from qkd_core.types.ids import BlockId, Side
 
 SETTLING = frozenset({MessageKind.SETTLE, MessageKind.STATES})
@@ -19,7 +20,9 @@ OLDER_ONLY = SETTLING | {MessageKind.CONFIRMATION}
 
 
 def tag_of(pad: Pad, message: bytes) -> bytes:
-    """The 16-byte tag of ``message`` under one pad."""
+    """The 16-byte tag of ``message`` under one pad. Raises ChannelError when it is too long."""
+    if len(message) > MESSAGE_BYTES_MAX:
+        raise ChannelError(f"{len(message)} bytes under one tag, the limit is {MESSAGE_BYTES_MAX}")
     hashed = int.from_bytes(polynomial_hash_bytes(pad.hash_key, message), "little")
     return (hashed ^ int.from_bytes(pad.pad, "little")).to_bytes(16, "little")
 
@@ -52,6 +55,7 @@ class Authenticator:
         """Verify a tag of the peer and durably move the mark before anything acts on it.
 
         Raises AuthenticationFailed; the index is burnt then, unless it was no pad to verify with.
+        ChannelError for a message that is longer than any tag may cover.
         """
         if not compare_digest(tag_of(self.pads.expected(name), message), tag):
             self.pads.burn(name)

@@ -14,6 +14,7 @@ from qkd_core.photons.entropy import Entropy
 from qkd_core.photons.reconciliation.stage import reconcile_alice, reconcile_bob
 from qkd_core.photons.verification import verify_alice, verify_bob
 from qkd_core.ports import ClassicalChannel
+from qkd_core.proofs.terms import evaluated
 from qkd_core.types.authentication import MessageKind
 from qkd_core.types.bits import wipe
 from qkd_core.types.blocks import (
@@ -22,6 +23,7 @@ from qkd_core.types.blocks import (
     SecretKey,
     SiftedKey,
 )
+from qkd_core.types.evaluation import Evaluation
 from qkd_core.types.plans import BlockPlan
 
 ACCEPTANCE = Struct("<32s32sQQQQQ")  # two digests, then counts of bits
@@ -37,12 +39,13 @@ def distil_alice(
     """
     with ExitStack() as afterwards:
         afterwards.callback(wipe, sifted.bits)
+        evaluation = evaluated(plan)
         reconciled = reconcile_alice(sifted, channel, plan, entropy)
         afterwards.callback(wipe, reconciled.bits)
         verify_alice(reconciled, channel, plan, entropy)
         accept(sifted.tallies, reconciled, plan)
         key = amplify_alice(reconciled, plan, channel, entropy)
-        ours = _distilled(plan, sifted, reconciled, key)
+        ours = _distilled(plan, evaluation, sifted, reconciled, key)
         channel.send_tagged(MessageKind.ACCEPTANCE, _statement(ours), transcript=True)
         _compare(ours, channel.receive_tagged(MessageKind.ACCEPTANCE, transcript=True))
         return ours
@@ -57,22 +60,28 @@ def distil_bob(
     """
     with ExitStack() as afterwards:
         afterwards.callback(wipe, sifted.bits)
+        evaluation = evaluated(plan)
         reconciled = reconcile_bob(sifted, channel, plan, entropy)
         afterwards.callback(wipe, reconciled.bits)
         verify_bob(reconciled, channel, plan)
         accept(sifted.tallies, reconciled, plan)
         key = amplify_bob(reconciled, plan, channel)
-        ours = _distilled(plan, sifted, reconciled, key)
+        ours = _distilled(plan, evaluation, sifted, reconciled, key)
         _compare(ours, channel.receive_tagged(MessageKind.ACCEPTANCE, transcript=True))
         channel.send_tagged(MessageKind.ACCEPTANCE, _statement(ours), transcript=True)
         return ours
 
 
 def _distilled(
-    plan: BlockPlan, sifted: SiftedKey, reconciled: ReconciledKey, key: SecretKey
+    plan: BlockPlan,
+    evaluation: Evaluation,
+    sifted: SiftedKey,
+    reconciled: ReconciledKey,
+    key: SecretKey,
 ) -> DistilledBlock:
     return DistilledBlock(
         plan=plan,
+        evaluation=evaluation,
         tallies=sifted.tallies,
         disclosed=reconciled.disclosed,
         n_errors=reconciled.n_errors,

@@ -12,12 +12,15 @@ from qkd_core.ports.link import (
     Clock,
     PadStore,
     PairDevice,
+    SelfTest,
+    TagDevice,
 )
 from qkd_core.ports.refresh import KeySink, PolicyStore, ReadableSink, RefreshPeer, RefreshStore
 from qkd_core.ports.store import (
     AgreementStore,
     AllocationStore,
     BlockStore,
+    EpsilonLedger,
     PeerKme,
     PoolGauge,
     RecordStore,
@@ -34,6 +37,7 @@ __all__ = [
     "Clock",
     "ComparisonPeer",
     "ComparisonStore",
+    "EpsilonLedger",
     "KeySink",
     "PadStore",
     "PairDevice",
@@ -45,7 +49,9 @@ __all__ = [
     "RecordStore",
     "RefreshPeer",
     "RefreshStore",
+    "SelfTest",
     "SiteWitness",
+    "TagDevice",
     "WitnessPeer",
     "WitnessStore",
 ]

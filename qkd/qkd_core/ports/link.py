@@ -10,6 +10,7 @@ from qkd_core.types.authentication import Lane, MessageKind, Pad, PadName
 from qkd_core.types.bits import PackedBits
 from qkd_core.types.blocks import Detections
 from qkd_core.types.ids import BlockId, Provenance, Side
+from qkd_core.types.monitors import Shots
 from qkd_core.types.plans import DecoySettings, PairSettings
 
 
@@ -50,6 +51,35 @@ class BobDevice(Protocol):
         """
 
 
+class SelfTest(Protocol):
+    """An ability of some detecting ends: light of their own that fires in random, secret slots."""
+
+    def shots(self, block_id: BlockId) -> Shots:
+        """Where it fired in this block, whose `detections` came before. Raises LinkDown.
+
+        Whether a detector clicked there is for the caller to look up. The choice of the slots
+        depends on nothing else.
+        """
+
+
+class TagDevice(Protocol):
+    """Either end of a link of entangled pairs that gives its time tags."""
+
+    @property
+    def provenance(self) -> Provenance: ...
+
+    def arm(self, block_id: BlockId, settings: PairSettings) -> None:
+        """Be ready for the block; it begins when both ends are. Raises LinkDown."""
+
+    def tags(self, block_id: BlockId) -> Detections:
+        """All clicks of the block by this end's own clock, once it is over; whole or not at all.
+
+        The two ends begin within a few milliseconds of each other, and nothing else is known of
+        how their clocks differ. A clock runs on from block to block; it may be set anew between
+        two of them, and stays below 2^60 ps, 13 days. Raises LinkDown.
+        """
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcomes:
     """One end's sifted bits of a block of pairs, packed; equal bases at both ends.
@@ -58,21 +88,10 @@ class Outcomes:
     test  uint64[ceil(n_test / 64)], zero beyond n_test
     """
 
+    n_key: int
+    n_test: int
     key: PackedBits = field(repr=False)
     test: PackedBits = field(repr=False)
-
-
-class PairDevice(Protocol):
-    """Either end of a link of entangled pairs."""
-
-    @property
-    def provenance(self) -> Provenance: ...
-
-    def arm(self, block_id: BlockId, settings: PairSettings) -> None:
-        """Be ready for the block. Raises LinkDown."""
-
-    def outcomes(self, block_id: BlockId) -> Outcomes:
-        """The sifted bits of the block, once it is over; arrays of their own. Raises LinkDown."""
 
 
 Body = bytes | bytearray | memoryview
@@ -101,6 +120,23 @@ class ClassicalChannel(Protocol):
 
     def receive_tagged(self, kind: MessageKind, *, transcript: bool = False) -> bytes:
         """Raises ChannelError, PeerAborted, AuthenticationFailed."""
+
+
+class PairDevice(Protocol):
+    """Either end of a link of entangled pairs, up to its sifted bits."""
+
+    @property
+    def provenance(self) -> Provenance: ...
+
+    def arm(self, block_id: BlockId, settings: PairSettings) -> None:
+        """Be ready for the block. Raises LinkDown."""
+
+    def outcomes(self, block_id: BlockId, channel: ClassicalChannel) -> Outcomes:
+        """The sifted bits of the block, once it is over; arrays of their own.
+
+        Both ends have fixed them by now. ``channel`` is for what has to be said to find them:
+        times and bases, never outcomes. Raises LinkDown, BlockDiscarded, ChannelError.
+        """
 
 
 class PadStore(Protocol):

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from qkd_core.types.agreement import BlockRecord, Cession, Notice, PadMarks
-from qkd_core.types.figures import PoolLevel
+from qkd_core.types.epsilon import EpsilonLimits
+from qkd_core.types.figures import EpsilonFigures, PoolLevel
 from qkd_core.types.ids import BlockId, KeyId, Provenance, SaeId
 from qkd_core.types.keys import Allocation, BlockState, DeliveredKey, KeyRange, KeyRequest, NewBlock
+from qkd_core.types.plans import SecurityPolicy
 
 
 class BlockStore(Protocol):
@@ -17,6 +19,12 @@ class BlockStore(Protocol):
 
     def note_used(self, block_id: BlockId) -> None:
         """Durably remember that the number is used, so that no later block has it."""
+
+    def begin(self, block_id: BlockId, policy: SecurityPolicy) -> None:
+        """The block's plan is agreed: its number is used and what it may cost is spent, at once.
+
+        Once for a block, before its first pulse. Raises BlockDiscarded for a number that is used.
+        """
 
     def state(self, block_id: BlockId) -> BlockState: ...
 
@@ -169,6 +177,30 @@ class RecordStore(Protocol):
 
     def note_reconciled(self, n_blocks: int, n_bytes: int, n_differences: int) -> None:
         """Records were compared: of so many blocks, and a hash over so many bytes."""
+
+
+class EpsilonLedger(Protocol):
+    """What a link has cost in epsilon since its pre-shared secret came, as one site knows it.
+
+    Never below what was spent. A block spends when it begins (`BlockStore.begin`); a tag when its
+    pad is marked used, verified or burnt (`PadStore`), so the rest of a run that is skipped counts
+    as well. What only the peer knows of is in the peer's ledger: a block whose plan did not come
+    here or was refused, a forged tag that was tried there. A new pre-shared secret begins a new
+    sum; the audit keeps the old one. The block with which the sum comes to the alarm's value
+    brings an alarm and a record, once. Source: `proofs.ledger`.
+    """
+
+    def set_limits(self, limits: EpsilonLimits) -> None:
+        """From now on these are in force: a change is audited, and looked at as a new block is."""
+
+    def allows(self, policy: SecurityPolicy) -> bool:
+        """Whether one more block stays within the limit.
+
+        When it does not any more, that is an alarm, shown and audited, once.
+        """
+
+    def figures(self) -> EpsilonFigures:
+        """The sums as they stand."""
 
 
 class PoolGauge(Protocol):

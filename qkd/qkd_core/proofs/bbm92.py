@@ -63,8 +63,8 @@ from dataclasses import dataclass
 from math import floor, log, log2
 
 from qkd_core.proofs.correctness import correctness_cost_bits
+from qkd_core.proofs.entropy import HALF, ROUNDING_BITS, binary_entropy
 from qkd_core.proofs.expectation import limits
-from qkd_core.proofs.lim2014 import HALF, ROUNDING_BITS, binary_entropy
 from qkd_core.proofs.sampling import errors_outside_max
 
 THEOREM = "bbm92"

@@ -8,20 +8,22 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from qkd_core.errors import PlanRefused
-from qkd_core.proofs import lim2014
 from qkd_core.proofs.expectation import Expected, expected, limits
 from qkd_core.proofs.terms import (
-    SECRET_BITS_STEP,
     BlockRequest,
     Terms,
     disclosed_max,
+    evaluated,
+    n_secret_allowed,
     refuse_other_terms,
     refuse_out_of_range,
     refuse_outside,
     refuse_without_key,
 )
+from qkd_core.proofs.theorems import theorem_for
+from qkd_core.proofs.two_decoys import Intervals
 from qkd_core.types.ids import Provenance
-from qkd_core.types.plans import Counts, DecoyPlan, DecoySettings, Interval, LinkModel
+from qkd_core.types.plans import Counts, DecoyPlan, DecoySettings, LinkModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,17 @@ def plan_block(request: PlanRequest) -> DecoyPlan:
 
     Raises PlanRefused when no key would be left, or no more than the pool's segments take.
     """
+    plan = drafted(request)
+    plan = replace(plan, n_secret=n_secret_allowed(plan))
+    refuse_without_key(plan)
+    return plan
+
+
+def drafted(request: PlanRequest) -> DecoyPlan:
+    """The plan with its thresholds and its leak budget, and no secret bits yet.
+
+    Raises PlanRefused when the error rate is beyond what can be planned.
+    """
     terms = request.terms
     if not isinstance(terms.settings, DecoySettings):
         raise PlanRefused("the terms are not for decoy pulses")
@@ -44,7 +57,7 @@ def plan_block(request: PlanRequest) -> DecoyPlan:
     plan = DecoyPlan(
         block_id=request.block_id,
         link_id=terms.link_id,
-        theorem=lim2014.THEOREM,
+        theorem=theorem_for(DecoyPlan, terms.theorem).name,
         settings=terms.settings,
         policy=terms.policy,
         key_counts=_intervals(mean.key, abort_rate),
@@ -59,31 +72,7 @@ def plan_block(request: PlanRequest) -> DecoyPlan:
         config_digest=terms.config_digest,
     )
     leak = plan.leak_ec(disclosed_max(request, plan.n_key_max, mean.qber))
-    plan = replace(plan, leak_ec_max=leak)
-    plan = replace(plan, n_secret=n_secret_allowed(plan))
-    refuse_without_key(plan)
-    return plan
-
-
-def n_secret_allowed(plan: DecoyPlan) -> int:
-    """The secret bits that the plan's own thresholds allow; `plan.n_secret` is not read."""
-    errors_0, errors_1, errors_2 = plan.test_errors_max
-    premises = lim2014.Premises(
-        intensities=plan.settings.intensities,
-        probabilities=plan.settings.probabilities,
-        key_counts=plan.key_counts,
-        test_counts=plan.test_counts,
-        test_errors=(
-            Interval(low=0, high=errors_0),
-            Interval(low=0, high=errors_1),
-            Interval(low=0, high=errors_2),
-        ),
-        leak_ec=plan.leak_ec_max,
-        eps_sec=plan.policy.eps_sec,
-        eps_cor=plan.policy.eps_cor,
-    )
-    n_secret = lim2014.bounds(premises).n_secret
-    return n_secret - n_secret % SECRET_BITS_STEP
+    return replace(plan, leak_ec_max=leak)
 
 
 def check_plan(plan: DecoyPlan, own: Terms, accept_provenance: Collection[Provenance]) -> None:
@@ -93,15 +82,11 @@ def check_plan(plan: DecoyPlan, own: Terms, accept_provenance: Collection[Proven
     more secret bits than the thresholds give.
     """
     refuse_other_terms(plan, own, accept_provenance)
-    if plan.theorem != lim2014.THEOREM:
-        raise PlanRefused(f"theorem {plan.theorem!r} is unknown, {lim2014.THEOREM!r} is not")
     if plan.reconciliation.roles_swap:
         raise PlanRefused("the roles of error correction cannot be exchanged under this theorem")
     _refuse_counts_out_of_range(plan)
     refuse_out_of_range(plan, plan.settings.n_pulses)
-    allowed = n_secret_allowed(plan)
-    if plan.n_secret > allowed:
-        raise PlanRefused(f"n_secret {plan.n_secret}, the plan's own thresholds give {allowed}")
+    evaluated(plan)
     refuse_without_key(plan)
 
 
@@ -114,7 +99,7 @@ def _refuse_counts_out_of_range(plan: DecoyPlan) -> None:
         refuse_outside("a count of errors", errors, 0, n_pulses)
 
 
-def _intervals(means: tuple[float, float, float], abort_rate: float) -> lim2014.Intervals:
+def _intervals(means: tuple[float, float, float], abort_rate: float) -> Intervals:
     signal, decoy, vacuum = (limits(mean, abort_rate) for mean in means)
     return signal, decoy, vacuum
 

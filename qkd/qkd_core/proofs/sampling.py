@@ -1,9 +1,9 @@
 """Random sampling without replacement: from errors seen in a sample to errors outside it."""
 
 from dataclasses import dataclass
-from math import exp, lgamma, log
+from math import exp
 
-NEGLIGIBLE = 2.0**-60  # of the sum so far: such terms do not change a double
+from qkd_core.proofs.binomial import log_error, log_probability
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ def errors_outside_max(x: int, k: int, n: int, log_eps: float) -> int:
 
     Of n + k items, K are errors; a random sample of k holds at most x of them with probability
     P(K). Returns max {K : P(K) > eps} - x, where ``log_eps`` is the natural logarithm of eps,
-    below 1/2: more errors than that outside the sample have at most the probability eps. Exact
-    but for the rounding of lgamma. Source: the hypergeometric distribution.
+    below 1/2: more errors than that outside the sample have at most the probability eps. Rounded
+    outward: P(K) is never taken for less than it is. Source: the hypergeometric distribution.
     """
     low, high = min(x, n + k), n + min(x, k)  # P(low) = 1; more than `high` cannot be
     while low < high:
@@ -41,18 +41,16 @@ def _likelier(x: int, errors: int, sampled: Sampled, log_eps: float) -> bool:
     if top < errors - n:
         return False
     # downwards from the top, where the terms are largest; each from the one above it, over eps
-    log_term = _log_choose(errors, top) + _log_choose(n + k - errors, k - top)
-    log_term -= _log_choose(n + k, k) + log_eps
-    if log_term + log(top + 1) < 0:
-        return False
+    share = k / (n + k)
+    right = n + k - errors
+    log_term = log_probability(top, errors * share, errors) - log_eps
+    log_term += log_probability(k - top, right * share, right) - log_probability(k, k, n + k)
+    log_term += log_error(top, errors * share) + log_error(k - top, right * share) + log_error(k, k)
     term, total = exp(min(log_term, 1.0)), 0.0
     for j in range(top, max(0, errors - n) - 1, -1):
         total += term
-        if total > 1 or term < total * NEGLIGIBLE:
+        ratio = j / (errors - j + 1) * (n - errors + j) / (k - j + 1)  # falls with j
+        term *= ratio
+        if total > 1 or (ratio < 1 and total + term / (1 - ratio) <= 1):
             break
-        term *= j / (errors - j + 1) * (n - errors + j) / (k - j + 1)
     return total > 1
-
-
-def _log_choose(n: int, k: int) -> float:
-    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from math import ceil, sqrt
 
 from qkd_core.errors import PlanRefused, ProvenanceRefused
+from qkd_core.proofs.entropy import binary_entropy
 from qkd_core.proofs.expectation import limits
-from qkd_core.proofs.lim2014 import binary_entropy
+from qkd_core.proofs.theorem import SECRET_BITS_STEP
+from qkd_core.proofs.theorems import theorem_for, theorem_of
+from qkd_core.types.evaluation import Evaluation
 from qkd_core.types.ids import BlockId, LinkId, Provenance
 from qkd_core.types.keys import BlockLayout
 from qkd_core.types.plans import BlockPlan, DecoySettings, PairSettings, SecurityPolicy
 from qkd_core.types.reconciliation import Disclosed, Reconciliation
 
-SECRET_BITS_STEP = 64  # the length is a multiple: whole words and bytes
 LEAK_SPREAD = 5.0  # what is added to the expected leak of n bits, times sqrt(n) h(qber)
 ON_PAPER = 1.06  # parities over n h(qber)
 QBER_MAX = 0.25  # nothing can be planned beyond
@@ -25,13 +27,17 @@ DisclosedExpected = Callable[[int, float, Reconciliation], Disclosed]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What the two sites have to agree on, each from its own configuration."""
+    """What the two sites have to agree on, each from its own configuration.
+
+    ``theorem``: by its name; None for the default of such settings, see `proofs.theorems`.
+    """
 
     link_id: LinkId
     settings: DecoySettings | PairSettings
     policy: SecurityPolicy
     segment_pads: int
     config_digest: str
+    theorem: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +85,9 @@ def refuse_other_terms(
     for name in ("link_id", "settings", "policy", "segment_pads", "config_digest"):
         if getattr(plan, name) != getattr(own, name):
             raise PlanRefused(f"the peer plans with another {name} than this site")
+    theorem = theorem_for(type(plan), own.theorem).name
+    if plan.theorem != theorem:
+        raise PlanRefused(f"the peer plans with the theorem {plan.theorem[:40]!r}, not {theorem!r}")
 
 
 def refuse_out_of_range(plan: BlockPlan, n_key_max: int) -> None:
@@ -96,6 +105,28 @@ def refuse_outside(what: str, value: int, low: int, high: int) -> None:
     """Raise PlanRefused unless ``value`` is an integer from ``low`` to ``high``."""
     if type(value) is not int or not low <= value <= high:
         raise PlanRefused(f"{what} is {value!r}, allowed are {low} to {high!r}")
+
+
+def n_secret_allowed(plan: BlockPlan) -> int:
+    """The secret bits that the plan's own thresholds allow by its theorem.
+
+    ``plan.n_secret`` is not read. Raises PlanRefused outside the theorem's domain.
+    """
+    return theorem_of(plan.theorem).evaluate(plan).n_secret
+
+
+def evaluated(plan: BlockPlan) -> Evaluation:
+    """What the theorem of ``plan`` makes of it.
+
+    Raises PlanRefused when it claims more secret bits than its thresholds give, for a theorem
+    that makes no keys, and outside the theorem's domain.
+    """
+    found = theorem_of(plan.theorem).evaluate(plan)
+    if plan.n_secret > found.n_secret:
+        raise PlanRefused(
+            f"n_secret {plan.n_secret}, the plan's own thresholds give {found.n_secret}"
+        )
+    return found
 
 
 def refuse_without_key(plan: BlockPlan) -> None:

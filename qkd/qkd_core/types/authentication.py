@@ -10,6 +10,7 @@ PAD_BYTES = 16
 PRESHARED_PADS = 1024  # per direction and lane, in segment 0
 PRESHARED_BYTES = 4 * (1 + PRESHARED_PADS) * 16  # two directions, two lanes; hash key and pads
 SETTLING_PADS = 4  # of each segment, kept back for settling after a crash
+MESSAGE_BYTES_MAX = 1 << 32  # that one tag covers; the cost of a tag is by this
 
 
 class Lane(IntEnum):

@@ -7,16 +7,19 @@ import numpy as np
 import numpy.typing as npt
 
 from qkd_core.types.bits import PackedBits, frozen_bits
+from qkd_core.types.evaluation import Evaluation
 from qkd_core.types.ids import BlockId, Provenance
-from qkd_core.types.plans import BlockPlan, Counts, digest
+from qkd_core.types.plans import BlockPlan, Counts, digest, digest_of_json
 from qkd_core.types.reconciliation import Disclosed, Effort
+
+CERTIFICATE_FORMAT = "keyferry-block-certificate/1"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """Bob's clicks of one block, in time order.
+    """One end's clicks of one block, in time order.
 
-    time_ps   int64[n], since the block's first pulse slot began
+    time_ps   int64[n]: of pulses, since the block's first slot began; of pairs, by this end's clock
     detector  uint8[n], basis << 1 | bit (basis 0 is the key basis)
     """
 
@@ -121,6 +124,7 @@ class DistilledBlock:
     """The outcome of a block at one site: its secret bits and what they rest on."""
 
     plan: BlockPlan
+    evaluation: Evaluation
     tallies: Tallies | PairTallies
     disclosed: Disclosed
     n_errors: int
@@ -133,15 +137,25 @@ class DistilledBlock:
         return self.plan.leak_ec(self.disclosed)
 
     def certificate(self) -> dict[str, Any]:
-        """What anyone may know of the block: plan, tallies and length; no key bits."""
-        return {
+        """What anyone may know of the block, and derive again from it; no key bits.
+
+        Bounds and epsilons are those of the theorem on the plan's thresholds; ``digest`` is over
+        everything else.
+        """
+        told = {
+            "format": CERTIFICATE_FORMAT,
+            "theorem": {"name": self.evaluation.theorem, "version": self.evaluation.version},
             "plan": self.plan.as_json(),
             "plan_digest": self.plan.digest,
             "tallies": asdict(self.tallies),
-            "leak_ec": self.leak_ec,
+            "tallies_digest": self.tallies.digest,
             "disclosed": asdict(self.disclosed),
+            "leak_ec": self.leak_ec,
             "n_errors": self.n_errors,
             "n_sifted": self.n_sifted,
             "n_secret": self.key.n_bits,
+            "bounds": self.evaluation.bounds,
+            "ledger": [asdict(spent) for spent in self.evaluation.ledger],
             "provenance": self.plan.provenance.value,
         }
+        return told | {"digest": digest_of_json(told)}

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from qkd_core.types.ids import SaeId
+from qkd_core.types.epsilon import EpsilonLimits
+from qkd_core.types.ids import LinkId, SaeId
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class SiteFigures:
     reconciled_at: int | None = None
     audit: "AuditFigures | None" = None
     witness: "WitnessFigures | None" = None
+    epsilon: "EpsilonFigures | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,28 @@ class WitnessFigures:
     bytes_passed_over: int
     pads_passed_over: int
     keys_burnt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpsilonFigures:
+    """What a link has cost since its pre-shared secret came: see `proofs.ledger`.
+
+    blocks, tags  in epsilon, and ``total`` of both: none is below its exact sum
+    since         when the secret came, in seconds since 1970; None before that
+    limits        in force; ``alarmed``: that of the alarm is reached
+    exhausted     one more block would pass the limit: none is begun
+    """
+
+    link_id: LinkId
+    n_blocks: int
+    blocks: float
+    n_tags: int
+    tags: float
+    total: float
+    since: float | None
+    limits: EpsilonLimits
+    alarmed: bool
+    exhausted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

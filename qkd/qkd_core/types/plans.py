@@ -15,8 +15,11 @@ Counts = tuple[int, int, int]  # one count per intensity: signal, decoy, near va
 
 def digest(noun: object) -> str:
     """SHA-256, in hex, of a dataclass without secrets: sorted JSON, floats as repr gives them."""
-    text = dumps(asdict(noun), sort_keys=True, separators=(",", ":"))  # type: ignore[call-overload]
-    return sha256(text.encode()).hexdigest()
+    return digest_of_json(asdict(noun))  # type: ignore[call-overload]
+
+
+def digest_of_json(value: dict[str, Any]) -> str:
+    return sha256(dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,17 +92,41 @@ class Interval:
 class PairSettings:
     """What both ends must agree on about entangled pairs: BBM92, Tomamichel et al. 2012.
 
-    A block is ``n_key`` coincidences of the key basis and ``n_test`` of the test basis, as both
-    ends sift them; ``link_s`` is about how long it takes on the link, in seconds.
+    link_s         a block is so many seconds of time tags at each end, by that end's clock
+    window_ps      two events are a coincidence when at most half of it apart; the clicks of one
+                   end within it are one event
+    hold_off_ps    an event needs so long without any click before it, so that all detectors of
+                   its end were live: at least their dead time
+    resolution_ps  of the times that are announced
     """
 
-    n_key: int
-    n_test: int
     link_s: float
+    window_ps: int
+    hold_off_ps: int
+    resolution_ps: int
 
     def __post_init__(self) -> None:
-        if self.n_key < 1 or self.n_test < 1 or self.link_s <= 0:
-            raise ConfigError(f"{self.n_key} key bits, {self.n_test} test bits: positive")
+        if not self.link_s > 0:
+            raise ConfigError(f"link_s {self.link_s}: positive")
+        if not 1 <= self.resolution_ps <= self.window_ps < self.hold_off_ps:
+            raise ConfigError(
+                f"resolution_ps {self.resolution_ps}, window_ps {self.window_ps}, hold_off_ps"
+                f" {self.hold_off_ps}: rising from 1, the last two not equal"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairModel:
+    """What the planner expects of a link of pairs, in coincidences of equal bases.
+
+    Rates are per second of the link, error rates of the key and of the test basis. From the
+    link's physics or from earlier blocks, never from the block that is planned.
+    """
+
+    key_rate_hz: float
+    test_rate_hz: float
+    key_qber: float
+    test_qber: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,14 +197,20 @@ class DecoyPlan(BlockPlan):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairPlan(BlockPlan):
-    """A block of entangled pairs: see `proofs.bbm92`."""
+    """A block of entangled pairs: see `proofs.bbm92`.
+
+    The length holds for ``key_count.low`` bits of key and ``test_count_min`` of the test, and for
+    more; ``key_count.high`` bounds the work and the hash.
+    """
 
     settings: PairSettings
+    key_count: Interval
+    test_count_min: int
     test_errors_max: int
 
     @property
     def n_key_max(self) -> int:
-        return self.settings.n_key
+        return self.key_count.high
 
     @property
     def link_s(self) -> float:

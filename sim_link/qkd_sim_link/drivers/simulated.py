@@ -16,7 +16,8 @@ import numpy.typing as npt
 from qkd_core.errors import ConfigError, LinkDown
 from qkd_core.types.blocks import Detections
 from qkd_core.types.ids import BlockId, Provenance
-from qkd_core.types.plans import DecoySettings
+from qkd_core.types.monitors import Shots
+from qkd_core.types.plans import DecoySettings, PairSettings
 from qkd_sim_link.tokens import checked_socket_path, read_token
 from qkd_sim_link.wire import ITEMS_MAX, START_MAX_S, VERSION, Message, receive, send
 
@@ -99,13 +100,13 @@ class SimulatedEnd:
         """Raises ConfigError when ``socket_path`` is too long; nothing is connected yet.
 
         ``timeout_s`` bounds every call: the wait for an answer, and for the other end to arm. A
-        call that waits for a block's pulses may take their duration in addition.
+        call that waits for a block to be over may take its duration in addition.
         """
         if not 0 < timeout_s <= START_MAX_S:
             raise ConfigError(f"timeout_s {timeout_s}: above 0 and at most {START_MAX_S:g}")
         self._connection = Connection(socket_path, token_path, timeout_s)
         self._timeout_s = timeout_s
-        self._armed: DecoySettings | None = None
+        self._armed_s = 0.0  # the link time of the armed block
 
     def __enter__(self) -> Self:
         return self
@@ -127,37 +128,45 @@ class SimulatedEnd:
         """SIMULATED, once the server has said so. Raises LinkDown."""
         return Provenance(self._connection.welcome().get("provenance", str))
 
-    def arm(self, block_id: BlockId, settings: DecoySettings) -> None:
-        """Be ready for the block's pulses; they start when the other end is armed too.
+    def _arm(self, block_id: BlockId, settings: DecoySettings | PairSettings) -> None:
+        self._call("arm", block_id, {"settings": _told(settings)})
+        self._armed_s = settings.link_s
 
-        Raises LinkDown.
-        """
-        fields = {
-            "clock_hz": float(settings.clock_hz),
-            "n_pulses": settings.n_pulses,
-            "intensities": [float(mu) for mu in settings.intensities],
-            "probabilities": [float(p) for p in settings.probabilities],
-            "p_key_basis": float(settings.p_key_basis),
-        }
-        self._call("arm", block_id, {"settings": fields})
-        self._armed = settings
+    def _clicks(self, block_id: BlockId) -> Detections:
+        answer = self._wait("detections", block_id)
+        time_ps, detector = answer.array(0, np.int64), answer.array(1, np.uint8)
+        if time_ps.size != detector.size or np.any(detector >= DETECTORS):
+            raise LinkDown(f"block {block_id}: the detections do not fit together")
+        if np.any(np.diff(time_ps) < 0):
+            raise LinkDown(f"block {block_id}: the detections are not in time order")
+        return Detections(block_id, time_ps, detector, self.provenance)
 
     def _call(self, name: str, block_id: BlockId, items: dict[str, Any]) -> Message:
         request = Message({"request": name, "block_id": block_id, **items})
         return self._connection.call(request)
 
     def _wait(self, name: str, block_id: BlockId, *arrays: npt.NDArray[Any]) -> Message:
-        """A request that is answered when the block's pulses are over."""
+        """A request that is answered when the block is over."""
         header = {"request": name, "block_id": block_id, "start_s": float(self._timeout_s)}
         block_s = 0.0
-        if self._armed is not None:
-            scale = self._connection.welcome().get("time_scale", float)
-            block_s = self._armed.n_pulses / self._armed.clock_hz / scale
+        if self._armed_s:
+            block_s = self._armed_s / self._connection.welcome().get("time_scale", float)
         # the server gives up first, with the reason; this end's clock only guards against silence
         return self._connection.call(Message(header, arrays), extra_s=self._timeout_s + block_s)
 
 
-class SimulatedAlice(SimulatedEnd):
+class SimulatedPulses(SimulatedEnd):
+    """Either end of a link of decoy pulses."""
+
+    def arm(self, block_id: BlockId, settings: DecoySettings) -> None:
+        """Be ready for the block's pulses; they start when the other end is armed too.
+
+        Raises LinkDown.
+        """
+        self._arm(block_id, settings)
+
+
+class SimulatedAlice(SimulatedPulses):
     """The preparing end of a simulated link (`AliceDevice`)."""
 
     def settings(self, block_id: BlockId, slot: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
@@ -175,15 +184,44 @@ class SimulatedAlice(SimulatedEnd):
         return np.concatenate(parts)
 
 
-class SimulatedBob(SimulatedEnd):
-    """The detecting end of a simulated link (`BobDevice`)."""
+class SimulatedBob(SimulatedPulses):
+    """The detecting end of a simulated link (`BobDevice`, `SelfTest`)."""
 
     def detections(self, block_id: BlockId) -> Detections:
         """All clicks of the block in time order, once its last pulse is over. Raises LinkDown."""
-        answer = self._wait("detections", block_id)
-        time_ps, detector = answer.array(0, np.int64), answer.array(1, np.uint8)
-        if time_ps.size != detector.size or np.any(detector >= DETECTORS):
-            raise LinkDown(f"block {block_id}: the detections do not fit together")
-        if np.any(np.diff(time_ps) < 0):
-            raise LinkDown(f"block {block_id}: the detections are not in time order")
-        return Detections(block_id, time_ps, detector, self.provenance)
+        return self._clicks(block_id)
+
+    def shots(self, block_id: BlockId) -> Shots:
+        """Where the device's own light fired, once the block is over. Raises LinkDown."""
+        answer = self._wait("shots", block_id)
+        return Shots(answer.array(0, np.int64), answer.get("seen", float))
+
+
+class SimulatedTags(SimulatedEnd):
+    """Either end of a simulated link of entangled pairs (`TagDevice`)."""
+
+    def arm(self, block_id: BlockId, settings: PairSettings) -> None:
+        """Be ready for the block; it begins when the other end is armed too. Raises LinkDown."""
+        self._arm(block_id, settings)
+
+    def tags(self, block_id: BlockId) -> Detections:
+        """All clicks of the block by this end's clock, once it is over. Raises LinkDown."""
+        return self._clicks(block_id)
+
+
+def _told(settings: DecoySettings | PairSettings) -> dict[str, Any]:
+    """As the server reads them: JSON would make whole numbers of some."""
+    if isinstance(settings, PairSettings):
+        return {
+            "link_s": float(settings.link_s),
+            "window_ps": settings.window_ps,
+            "hold_off_ps": settings.hold_off_ps,
+            "resolution_ps": settings.resolution_ps,
+        }
+    return {
+        "clock_hz": float(settings.clock_hz),
+        "n_pulses": settings.n_pulses,
+        "intensities": [float(mu) for mu in settings.intensities],
+        "probabilities": [float(p) for p in settings.probabilities],
+        "p_key_basis": float(settings.p_key_basis),
+    }

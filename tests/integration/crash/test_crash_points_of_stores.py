@@ -11,7 +11,7 @@ def test_every_call_of_a_sites_own_transitions(walked):
 
 def test_every_call_of_what_happens_to_blocks(walked):
     points = walked("blocks")
-    assert len(points) == 5
+    assert len(points) == 6
     assert min(points.values()) >= 10
 
 

@@ -34,9 +34,11 @@ from qkd_core.errors import DeliveryError
 from qkd_core.types.authentication import Lane
 from qkd_core.types.ids import BlockId, KmeId, Side
 from qkd_core.types.keys import KeyRange
+from qkd_core.types.plans import SecurityPolicy
 
 LATER = NOW + 1000
 HOUR = 3600.0
+POLICY = SecurityPolicy(eps_sec=1e-9, eps_cor=1e-12, abort_rate=0.01)
 PR_SET_PDEATHSIG = 1
 
 Arm = Callable[[], None]
@@ -203,6 +205,19 @@ def take_a_pad(sites: Sites) -> None:
     sites.a.pads.take(Lane.POOL, older_than=None, proved=False)
 
 
+def begin_a_block(sites: Sites) -> None:
+    sites.a.blocks.begin(BlockId(3), POLICY)
+
+
+def its_cost_is_spent(sites: Sites) -> None:
+    """Its number is used exactly if what it costs is spent; else both can be done now."""
+    begun = sites.a.blocks.newest() == BLOCKS[2]
+    assert sites.a.epsilon.figures().n_blocks == int(begun)
+    if not begun:
+        begin_a_block(sites)
+        assert sites.a.epsilon.figures().n_blocks == 1
+
+
 ALONE = [
     Transition("open a store", nothing, open_site),
     Transition("deliver", nothing, at_a(deliver)),
@@ -222,6 +237,7 @@ TAKEN_OVER = [
     Transition("heed a destroyed block", destroyed_at_b, armed_at_heed),
 ]
 BLOCK_MOVES = [
+    Transition("begin a block", nothing, at_a(begin_a_block), afterwards=its_cost_is_spent),
     Transition(
         "store a block",
         a_third_block_at_b,

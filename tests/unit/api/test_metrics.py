@@ -13,8 +13,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from qkd_api.metrics import MetricsServer, OutlookCollector, SiteCollector
 from qkd_api.server import bound
 from qkd_core.errors import AuditUnavailable
-from qkd_core.types.figures import OldestEpoch, PolicyFigures, PoolLevel, SiteFigures
-from qkd_core.types.ids import KmeId
+from qkd_core.types.epsilon import EpsilonLimits
+from qkd_core.types.figures import (
+    EpsilonFigures,
+    OldestEpoch,
+    PolicyFigures,
+    PoolLevel,
+    SiteFigures,
+)
+from qkd_core.types.ids import KmeId, LinkId
 
 FIGURES = SiteFigures(
     blocks={"available": 3, "NotAccepted": 1},
@@ -112,6 +119,29 @@ def test_every_other_figure_has_its_sample(scrape):
         ("keyferry_oldest_data_key_timestamp_seconds",): 1.75e9,
         ("keyferry_pool_pads", "a", "pool"): 500,
         ("keyferry_pool_pads", "b", "reserve"): 1024,
+    }
+
+
+def test_what_the_link_has_cost_is_told_by_link_blocks_and_tags_apart(scrape):
+    epsilon = EpsilonFigures(
+        link_id=LinkId("a-b"),
+        n_blocks=3,
+        blocks=3e-9,
+        n_tags=20,
+        tags=2e-29,
+        total=3.1e-9,
+        since=1.7e9,
+        limits=EpsilonLimits(limit=1e-6),
+        alarmed=True,
+        exhausted=False,
+    )
+    found = scrape(lambda: replace(FIGURES, epsilon=epsilon))
+    told = {name: value for name, value in found.items() if "epsilon" in name[0]}
+    assert told == {
+        ("keyferry_epsilon_spent", "a-b", "blocks"): 3e-9,
+        ("keyferry_epsilon_spent", "a-b", "tags"): 2e-29,
+        ("keyferry_epsilon_limit", "a-b", "limit"): 1e-6,
+        ("keyferry_epsilon_exhausted", "a-b"): 0,
     }
 
 

@@ -5,10 +5,12 @@ from types import SimpleNamespace
 import pytest
 
 from keyferry.engine import loop
+from keyferry.engine.budget import Budget
 from keyferry.engine.loop import Engine
 from keyferry.engine.room import Room
 from qkd_core.errors import AuthenticationFailed, ChannelError
 from qkd_core.types.ids import Side
+from qkd_core.types.plans import SecurityPolicy
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,9 @@ def test_the_side_that_begins_blocks_slows_down_after_a_forged_message(
         pads=end.store.pads,
         agreement=end.store.agreement,
         room=Room(end.store.blocks, end.store.pads),
+        budget=Budget(
+            end.store.epsilon, SecurityPolicy(eps_sec=1e-9, eps_cor=1e-12, abort_rate=0.01)
+        ),
         connect=lambda: SimpleNamespace(close=lambda: None),
         timeout_s=1.0,
         stopping=lambda: len(taken) == 3,

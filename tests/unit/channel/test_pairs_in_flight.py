@@ -14,10 +14,9 @@ from keyferry.engine.planning import PadRefill
 from qkd_core import errors
 from qkd_core.types.authentication import Lane, MessageKind
 from qkd_core.types.ids import Side
-from qkd_core.types.plans import PairSettings
 
 sys.path.insert(0, str(Path(__file__).parent))
-from two_engines import CASCADE, LDPC, Pair
+from two_engines import CASCADE, LDPC, SETTINGS, Pair
 
 sys.path.pop(0)
 
@@ -46,11 +45,15 @@ def require_agreement(pair):
 @pytest.mark.parametrize("in_flight", [1, 2, 4])
 @pytest.mark.parametrize("how", [CASCADE, LDPC], ids=lambda how: how.method.value)
 def test_many_blocks_give_equal_keys_with_several_in_flight(how, in_flight):
-    with Pair(how, in_flight) as pair:
-        pair.until_available(12)
-    assert len(require_agreement(pair)) >= 12
+    first = set(range(1, 13))
+    with Pair(how, in_flight) as pair:  # they end in any order
+        pair.until(
+            lambda: all(first <= site.available().keys() for site in pair.sites.values()),
+            "the first twelve blocks",
+        )
+    assert first <= set(require_agreement(pair))
     assert pair.exchange.connections == 1
-    assert not pair.a.reasons().keys() & set(range(1, 13))
+    assert not pair.a.reasons().keys() & first
     assert pair.errors() == [None, None]
     assert not [each for each in threads() if each.name.startswith("block-")]
 
@@ -95,18 +98,19 @@ def duplicated(frame, _before):
 
 
 def replayed(frame, before):
-    return [before or frame, frame]
+    return [before, frame]
 
 
 def replayed_as_new(frame, before):
     """The message of an earlier block, under the number of this one."""
-    if before is None:
-        return [frame, frame]
     return [before._replace(header=replace(before.header, block_id=frame.header.block_id)), frame]
 
 
 class Attack:
-    """Does to one frame of each kind what ``how`` says, with an untouched block in between."""
+    """Does to one frame of each kind what ``how`` says, with an untouched block in between.
+
+    Not before the same end has had one of the kind: REVEALED does not come in each block.
+    """
 
     def __init__(self, how, kinds):
         self.how, self.left = how, set(kinds)
@@ -118,7 +122,8 @@ class Attack:
         kind, block = frame.header.kind, frame.header.block_id
         with self.lock:
             before = self.before.get((receiver, kind))
-            if kind in self.left and block > max(self.attacked.values(), default=0) + 1:
+            untouched = block > max(self.attacked.values(), default=0) + 1
+            if kind in self.left and before is not None and untouched:
                 self.left.remove(kind)
                 self.attacked[kind] = block
                 return self.how(frame, before)
@@ -131,6 +136,7 @@ CASES = [(attack, how, 1) for attack in ATTACKS for how in (CASCADE, LDPC)]
 CASES += [(altered, CASCADE, 3)]
 # The peer has the block already, or both have it and settle that they do.
 TOO_LATE = {MessageKind.ACCEPTANCE, MessageKind.CONFIRMATION}
+MORE_ERRORS = dict.fromkeys(range(2, 1000, 2), 0.022)  # so that LDPC has to reveal more, at times
 
 
 @pytest.mark.parametrize(
@@ -143,7 +149,9 @@ def test_an_attack_on_each_kind_of_message_costs_blocks_with_a_reason_and_no_mor
 ):
     kinds = OF_METHOD[how] - ({MessageKind.START} if attack is truncated else set())
     attacks = Attack(attack, kinds)
-    with Pair(how, in_flight, attacks) as pair:
+    pair = Pair(how, in_flight, attacks)
+    pair.b.device.rates.update(MORE_ERRORS)
+    with pair:
         pair.until(lambda: not attacks.left, "every kind is attacked")
         last = max(attacks.attacked.values())
         pair.until(
@@ -254,21 +262,10 @@ def test_a_block_without_correlation_is_dropped_at_both_ends_and_the_next_is_not
     assert pair.exchange.connections == 1
 
 
-def test_a_link_on_which_all_bits_are_zero_at_both_ends_gives_no_other_key_than_planned():
-    """Post-processing cannot see it: the provenance of the bits is the device's promise."""
-    pair = Pair()
-    for site in pair.sites.values():
-        site.device.dark = frozenset({1})
-    with pair:
-        pair.until_available(2)
-    assert 1 in pair.a.available()
-
-
 def test_blocks_too_short_for_any_key_are_refused_before_a_pulse():
     pair = Pair()
-    short = PairSettings(n_key=2000, n_test=1000, link_s=0.01)
     for site in pair.sites.values():
-        site.use(settings=short)
+        site.use(settings=replace(SETTINGS, link_s=SETTINGS.link_s / 50))
     with pair:
         pair.until(lambda: pair.a.reasons(), "a refusal")
     assert pair.a.reasons()[1].startswith("PlanRefused: the expected counts give")

@@ -10,13 +10,13 @@ from qkd_core.errors import PlanRefused
 from qkd_core.photons.reconciliation.stage import disclosed_expected
 from qkd_core.proofs.pair_plan import PairRequest, plan_pairs
 from qkd_core.types.ids import BlockId, LinkId, Provenance
-from qkd_core.types.plans import PairSettings, SecurityPolicy
+from qkd_core.types.plans import PairModel, PairSettings, SecurityPolicy
 from qkd_core.types.reconciliation import Method, Reconciliation
 
 FAST = Reconciliation(method=Method.CASCADE, variant="fast4", frame_bits=1 << 16)
 TERMS = LinkTerms(
     link_id=LinkId("a-b"),
-    settings=PairSettings(n_key=200_000, n_test=20_000, link_s=1.0),
+    settings=PairSettings(link_s=1.0, window_ps=1000, hold_off_ps=50_000, resolution_ps=16),
     policy=SecurityPolicy(eps_sec=1e-9, eps_cor=1e-15, abort_rate=0.01),
     accept_provenance=frozenset({Provenance.SIMULATED}),
     config_digest="00" * 32,
@@ -27,7 +27,7 @@ REQUEST = PairRequest(
     provenance=Provenance.SIMULATED,
     reconciliation=FAST,
     disclosed_expected=disclosed_expected,
-    qber=0.02,
+    model=PairModel(key_rate_hz=2e5, test_rate_hz=2e4, key_qber=0.02, test_qber=0.02),
 )
 
 

@@ -9,15 +9,18 @@ import pytest
 from keyferry.config.store import OnFull, StoreSettings
 from keyferry.engine import block as engine_block
 from keyferry.engine.block import store_and_confirm
+from keyferry.engine.budget import Budget
 from keyferry.engine.loop import Engine
 from keyferry.engine.room import PADS_KEPT, Room
 from keyferry.store.checks.examples import LATER, a_request
 from qkd_core.types.authentication import Lane, MessageKind
 from qkd_core.types.ids import BlockId, Side
 from qkd_core.types.keys import BlockState
+from qkd_core.types.plans import SecurityPolicy
 
 A, B = Side.A, Side.B
 ROOMY = StoreSettings()
+POLICY = SecurityPolicy(eps_sec=1e-9, eps_cor=1e-12, abort_rate=0.01)
 
 
 @dataclass
@@ -30,7 +33,7 @@ class Distilling:
     make: object
 
     def run_block(self, talk, block_id, link_is_free):
-        self.end.store.blocks.note_used(block_id)
+        self.end.store.blocks.begin(block_id, POLICY)
         if self.side is A:
             talk.send(MessageKind.START, b"")
         else:
@@ -55,6 +58,7 @@ def engines(ends, block, monkeypatch):
                 pads=end.store.pads,
                 agreement=end.store.agreement,
                 room=room,
+                budget=Budget(end.store.epsilon, POLICY),
                 connect=lambda: None,
                 timeout_s=5.0,
             )

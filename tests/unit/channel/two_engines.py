@@ -3,31 +3,37 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from queue import Empty, Queue
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 
 import numpy as np
+from exchange import Exchange, Tamper, as_sent
 
-from keyferry.channel.frames import Frame
 from keyferry.engine.block import AliceEnd, BobEnd
+from keyferry.engine.budget import Budget
 from keyferry.engine.loop import Engine
 from keyferry.engine.pairs import PairAlice, PairBob
 from keyferry.engine.planning import PadRefill
 from keyferry.engine.room import Room
 from keyferry.engine.terms import LinkTerms
 from keyferry.store.memory import MemoryStore
-from qkd_core.errors import ChannelError, Silent
 from qkd_core.ports.link import Outcomes
 from qkd_core.types.authentication import PRESHARED_BYTES
 from qkd_core.types.bits import pack
 from qkd_core.types.ids import KmeId, LinkId, Provenance, Side
 from qkd_core.types.keys import BlockState
-from qkd_core.types.plans import PairSettings, SecurityPolicy
+from qkd_core.types.plans import PairModel, PairSettings, SecurityPolicy
 from qkd_core.types.reconciliation import Method, Reconciliation
 
 LINK = LinkId("fibre-ab")
 QBER = 0.02
-SETTINGS = PairSettings(n_key=60_000, n_test=40_000, link_s=0.01)
+N_KEY, N_TEST = 60_000, 40_000
+SETTINGS = PairSettings(link_s=0.01, window_ps=1000, hold_off_ps=50_000, resolution_ps=16)
+MODEL = PairModel(
+    key_rate_hz=N_KEY / SETTINGS.link_s,
+    test_rate_hz=N_TEST / SETTINGS.link_s,
+    key_qber=QBER,
+    test_qber=QBER,
+)
 TERMS = LinkTerms(
     link_id=LINK,
     settings=SETTINGS,
@@ -41,71 +47,10 @@ CASCADE = Reconciliation(
 LDPC = Reconciliation(method=Method.LDPC, variant="blind", frame_bits=1 << 20)
 LIMIT_S = 40.0  # for what should take a second or two; only a hang reaches it
 
-Tamper = Callable[[Side, Frame], list[Frame]]
-
 
 class FixedClock:
     def now(self) -> float:
         return 1.8e9
-
-
-def as_sent(_receiver: Side, frame: Frame) -> list[Frame]:
-    return [frame]
-
-
-class Wire:
-    """One end of a connection; what ``tamper`` makes of a frame arrives instead of it."""
-
-    def __init__(self, side: Side, ways: dict[Side, Queue], tamper: Tamper) -> None:
-        self.side, self.ways, self.tamper = side, ways, tamper
-        self.closed = Event()
-
-    def send(self, frame: Frame) -> None:
-        if self.closed.is_set():
-            raise ChannelError("the connection broke while sending")
-        body = bytes(frame.body)  # the sender's buffer is its own again
-        self.put(frame._replace(body=body))
-
-    def put(self, frame: Frame) -> None:
-        for each in self.tamper(self.side.other, frame):
-            self.ways[self.side.other].put(each)
-
-    def receive(self, timeout_s: float) -> Frame:
-        try:
-            frame = self.ways[self.side].get(timeout=timeout_s)
-        except Empty:
-            raise Silent("the peer is silent") from None
-        if frame is None:
-            self.ways[self.side].put(None)
-            raise ChannelError("the peer closed the connection")
-        return frame
-
-    def close(self) -> None:
-        self.closed.set()
-        for way in self.ways.values():
-            way.put(None)
-
-
-class Exchange:
-    """Where the two engines meet: each connection has new queues."""
-
-    def __init__(self, tamper: Tamper) -> None:
-        self.tamper = tamper
-        self.lock = Lock()
-        self.waiting: dict[Side, Queue] = {side: Queue() for side in Side}
-        self.connections = 0
-
-    def connect(self, side: Side) -> Wire:
-        if side is Side.A:
-            ways: dict[Side, Queue] = {each: Queue() for each in Side}
-            self.waiting[Side.B].put(ways)
-            self.connections += 1
-        else:
-            try:
-                ways = self.waiting[Side.B].get(timeout=0.2)
-            except Empty:
-                raise ChannelError("nobody came") from None
-        return Wire(side, ways, self.tamper)
 
 
 @dataclass
@@ -119,19 +64,19 @@ class Device:
     provenance: Provenance = Provenance.SIMULATED
 
     def arm(self, block_id, settings) -> None:
-        self.settings = settings
+        pass
 
-    def outcomes(self, block_id) -> Outcomes:
+    def outcomes(self, block_id, _channel) -> Outcomes:
         self.n_drawn += 1
         parts = []
-        for basis, n in enumerate((self.settings.n_key, self.settings.n_test)):
+        for basis, n in enumerate((N_KEY, N_TEST)):
             rng = np.random.default_rng((block_id, basis))
             bits = rng.integers(0, 2, n, dtype=np.uint8)
             wrong = rng.random(n) < self.rates.get(block_id, QBER)
             if self.side is Side.B:
                 bits ^= wrong.astype(np.uint8)
             parts.append(pack(bits * np.uint8(block_id not in self.dark)))
-        return Outcomes(*parts)
+        return Outcomes(N_KEY, N_TEST, *parts)
 
 
 class Site:
@@ -154,7 +99,7 @@ class Site:
                 terms=TERMS,
                 device=self.device,
                 pads=self.store.pads,
-                qber=QBER,
+                configured=MODEL,
                 correction=lambda _n, _qber: how,
                 refill=PadRefill(pads_per_block=16),
             )
@@ -168,6 +113,7 @@ class Site:
             pads=self.store.pads,
             agreement=self.store.agreement,
             room=room,
+            budget=Budget(self.store.epsilon, TERMS.policy),
             connect=lambda: exchange.connect(side),
             timeout_s=4.0,
             blocks_in_flight=in_flight,

@@ -9,6 +9,7 @@ from qkd_core.errors import (
     ChannelError,
     NotAccepted,
     PeerAborted,
+    PlanRefused,
     ReconciliationFailed,
     VerificationFailed,
 )
@@ -126,3 +127,21 @@ def test_a_changed_seed_is_found_by_the_tag_over_the_transcript(distil, clicks_o
     out = distil(clicks_of(seed=21), tamper_at_bob=tamper)
 
     assert isinstance(out.bob, AuthenticationFailed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"theorem": "rusca2018"}, "'rusca2018' is not for keys"),
+        ({"theorem": "bbm92"}, "'bbm92' is for a PairPlan"),
+        ({"theorem": "lim2014", "test_errors_max": (1, 2, 3)}, "'lim2014' is outside its domain"),
+        ({"test_errors_max": (10**4, 10**4, 10**4)}, "the plan's own thresholds give"),
+    ],
+    ids=["for-figures", "of-pairs", "outside-its-domain", "claims-too-much"],
+)
+def test_a_plan_that_no_theorem_stands_for_gives_no_key(distil, clicks_of, plan, changed, message):
+    out = distil(clicks_of(seed=11), plan=replace(plan, **changed))
+
+    for end in (out.alice, out.bob):
+        assert isinstance(end, PlanRefused)
+        assert message in str(end)

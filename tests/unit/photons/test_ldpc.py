@@ -20,7 +20,7 @@ from qkd_core.types.authentication import MessageKind
 from qkd_core.types.bits import pack
 from qkd_core.types.blocks import PairTallies, ReconciledKey, SiftedKey
 from qkd_core.types.ids import BlockId, LinkId, Provenance
-from qkd_core.types.plans import PairPlan, PairSettings, SecurityPolicy
+from qkd_core.types.plans import Interval, PairPlan, PairSettings, SecurityPolicy
 from qkd_core.types.reconciliation import Disclosed, Method, Reconciliation
 
 SINGLE = Reconciliation(method=Method.LDPC, variant="single", frame_bits=1 << 20)
@@ -42,7 +42,9 @@ def plan_for(how, n_bits, qber, leak_ec_max=None) -> PairPlan:
         segment_pads=0,
         provenance=Provenance.SIMULATED,
         config_digest="00" * 32,
-        settings=PairSettings(n_key=max(1, n_bits), n_test=1, link_s=1.0),
+        settings=PairSettings(link_s=1.0, window_ps=1000, hold_off_ps=50_000, resolution_ps=16),
+        key_count=Interval(low=1, high=max(1, n_bits)),
+        test_count_min=1,
         test_errors_max=0,
     )
 

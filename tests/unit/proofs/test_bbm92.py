@@ -1,15 +1,22 @@
 """The BBM92 length against exact rational and 60-digit arithmetic, and the laws it has to keep."""
 
+import sys
 from dataclasses import replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from math import comb, floor, log2
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qkd_core.proofs.bbm92 import Premises, bounds, errors_accepted
+
+sys.path.insert(0, str(Path(__file__).parent))
+from exact_tails import hypergeometric_at_most
+
+sys.path.pop(0)
 
 DIGITS = 60
 
@@ -56,7 +63,7 @@ def length_in_many_digits(premises, phase_errors):
 
         n = Decimal(premises.n_key)
         phi = Decimal(phase_errors) / n
-        entropy = n + n * (phi * lg(phi) + (1 - phi) * lg(1 - phi))
+        entropy = n + n * (phi * lg(phi) + (1 - phi) * lg(1 - phi)) if phi else n
         hashing = 2 * lg(1 / (2 * Decimal(premises.eps_sec) / 32))
         verification = 1 - lg(Decimal(premises.eps_cor))
         return entropy - premises.leak_ec - hashing - verification - 1
@@ -74,6 +81,29 @@ def test_the_length_in_many_digits(n, k, errors):
     assert out.length == pytest.approx(float(exact), rel=1e-12)
     assert out.n_secret == floor(exact)
     assert 2 * out.eps_test + out.eps_hash == pytest.approx(premises.eps_sec, rel=1e-15)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1_000, 10**6),
+    st.integers(500, 10**5),
+    st.floats(0, 0.1),
+    st.integers(3, 15),
+)
+def test_the_length_is_never_above_the_exact_one(n, k, rate, sec):
+    """With the phase errors from the definition of sampling, in 30 digits, and no bit taken off."""
+    premises = sized(n, k, int(k * rate), eps_sec=10.0**-sec)
+    out = bounds(premises)
+    if out.phi == 0.5:
+        return
+    failing = (Fraction(31, 64) * Fraction(premises.eps_sec)) ** 2
+    wrong = premises.test_errors_max + out.phase_errors_max
+    passing = [hypergeometric_at_most(premises.test_errors_max, wrong + i, k, n) for i in (-1, 1)]
+
+    assert passing[1] <= float(failing)  # one error more than the bound is as rare as agreed
+    assert passing[0] > 0.5 * float(failing) or out.phase_errors_max == 0
+    exact = length_in_many_digits(premises, out.phase_errors_max) + 1
+    assert out.n_secret <= max(0, exact)
 
 
 def test_every_intermediate_adds_up_to_the_length():

@@ -6,13 +6,8 @@ import pytest
 from qkd_core.errors import PlanRefused, ProvenanceRefused
 from qkd_core.photons.reconciliation.stage import disclosed_expected
 from qkd_core.proofs.expectation import expected, learn, limits
-from qkd_core.proofs.plan import (
-    PlanRequest,
-    check_plan,
-    n_secret_allowed,
-    plan_block,
-)
-from qkd_core.proofs.terms import Terms
+from qkd_core.proofs.plan import PlanRequest, check_plan, plan_block
+from qkd_core.proofs.terms import Terms, n_secret_allowed
 from qkd_core.types.blocks import Tallies
 from qkd_core.types.ids import BlockId, LinkId, Provenance
 from qkd_core.types.plans import DecoySettings, Interval, LinkModel, SecurityPolicy
@@ -151,6 +146,9 @@ def test_a_block_that_would_only_feed_the_authentication_is_refused():
         {"settings": replace(SETTINGS, p_key_basis=0.81)},
         {"policy": SecurityPolicy(eps_sec=1e-6, eps_cor=1e-15, abort_rate=0.01)},
         {"theorem": "wishful"},
+        {"theorem": "lim2014"},
+        {"theorem": "rusca2018"},
+        {"theorem": "bbm92"},
     ],
     ids=lambda change: next(iter(change)),
 )

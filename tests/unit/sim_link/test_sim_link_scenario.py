@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from qkd_core.errors import ConfigError
+from qkd_sim_link.links import load_link
 from qkd_sim_link.scenario import DEFAULT, load, names
 
 TEXT = (Path(load.__code__.co_filename).parent / "scenarios" / f"{DEFAULT}.toml").read_text()
@@ -11,7 +12,7 @@ TEXT = (Path(load.__code__.co_filename).parent / "scenarios" / f"{DEFAULT}.toml"
 def test_every_shipped_scenario_loads_and_names_itself():
     assert DEFAULT in names()
     for name in names():
-        assert load(name).name == name
+        assert load_link(name).name == name
 
 
 def test_a_file_and_the_shipped_copy_are_the_same_scenario(tmp_path):

@@ -13,6 +13,7 @@ from qkd_core.ports import (
     AllocationStore,
     BlockStore,
     ComparisonStore,
+    EpsilonLedger,
     PadStore,
     PolicyStore,
     PoolGauge,
@@ -65,6 +66,9 @@ class SiteStore(Protocol):
 
     @property
     def witness(self) -> WitnessStore: ...
+
+    @property
+    def epsilon(self) -> EpsilonLedger: ...
 
     @property
     def gate(self) -> Gate: ...

@@ -10,6 +10,7 @@ from keyferry.store.memory.allocations import MemoryAllocations
 from keyferry.store.memory.blocks import MemoryBlocks
 from keyferry.store.memory.comparisons import MemoryComparisons
 from keyferry.store.memory.cutting import MemoryCutting
+from keyferry.store.memory.epsilon import MemoryEpsilon
 from keyferry.store.memory.pads import MemoryPads
 from keyferry.store.memory.policies import MemoryLead, MemoryPolicies
 from keyferry.store.memory.pool import MemoryPool
@@ -68,6 +69,7 @@ class MemoryStore:
         self.policies = MemoryPolicies(site, lead)
         self.comparisons = MemoryComparisons(site, lead)
         self.pool = MemoryPool(site)
+        self.epsilon = MemoryEpsilon(site)
         cutting = MemoryCutting(site, self.gate, self.blocks)
         self.allocations = MemoryAllocations(
             site, self.gate, self.blocks, cutting, self.refreshes.bound_keys
@@ -119,6 +121,7 @@ class MemoryStore:
                     pads_passed_over=site.pads_passed_over,
                     keys_burnt=site.keys_burnt_unclean,
                 ),
+                epsilon=self.epsilon.figures(),
             )
 
     def close(self) -> None:

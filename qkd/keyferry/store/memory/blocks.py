@@ -7,9 +7,12 @@ from keyferry.store.memory.site import MemoryBlock, MemorySite
 from keyferry.store.segments import cut_segment
 from qkd_core.errors import BlockDiscarded
 from qkd_core.keys.allocation import cut_block
+from qkd_core.proofs.ledger import block_units
 from qkd_core.types.authentication import Lane
+from qkd_core.types.epsilon import Spender
 from qkd_core.types.ids import BlockId, Provenance, Side
 from qkd_core.types.keys import BlockState, KeyRange, NewBlock
+from qkd_core.types.plans import SecurityPolicy
 from qkd_core.types.witness import OpenPart
 
 
@@ -23,6 +26,16 @@ class MemoryBlocks:
     def note_used(self, block_id: BlockId) -> None:
         with self._site.lock:
             self._site.newest = max(self._site.newest, block_id)
+
+    def begin(self, block_id: BlockId, policy: SecurityPolicy) -> None:
+        site = self._site
+        with site.lock:
+            if block_id <= site.newest:
+                raise BlockDiscarded(f"the number of block {block_id} was used before")
+            site.newest = block_id
+            site.ledger = site.ledger.spending(Spender.BLOCK, block_units(policy), 1)
+            site.audit("block_begun", block_id=block_id)
+            site.raise_epsilon_alarm_if_due()
 
     def state(self, block_id: BlockId) -> BlockState:
         block = self._site.block(block_id)

@@ -15,6 +15,7 @@ from qkd_core.errors import (
     ConfigError,
     PeerUnavailable,
 )
+from qkd_core.proofs.ledger import Ledger
 from qkd_core.types.authentication import SETTLING_PADS, Lane, Pad, PadName
 from qkd_core.types.ids import BlockId, Side
 from qkd_core.types.keys import BlockState
@@ -38,6 +39,9 @@ class MemoryPads:
             for part in parts:
                 self.add(part)
             site.audit("pool_installed", n_pads=sum(part.n_pads for part in parts))
+            if site.ledger.entries:
+                site.audit("epsilon_closed", spent=site.ledger.spent)
+            site.ledger = Ledger(limits=site.ledger.limits, since=site.clock.now())
 
     def require_new(self, secret: bytes) -> None:
         """Raises ConfigError: a secret's pads serve once, so it is not installed again."""
@@ -69,6 +73,7 @@ class MemoryPads:
     def advance(self, name: PadName) -> None:
         with self._site.lock:
             self._checked(name).next = name.index + 1
+            self._site.spend_tags(1)
             block = self._site.block(name.segment)
             if block and block.state is BlockState.PENDING:
                 self._site.make_available(name.segment)
@@ -80,6 +85,7 @@ class MemoryPads:
             segment = self._site.segments.get((name.sender, name.lane, name.segment))
             if segment and name.index not in segment.burnt:
                 segment.burnt.add(name.index)
+                self._site.spend_tags(1)
                 self._site.audit("tag_failed", segment=name.segment, index=name.index)
 
     def remaining(self, sender: Side, lane: Lane) -> int:
@@ -146,6 +152,7 @@ class MemoryPads:
         data = segment.data
         name = PadName(data.sender, data.lane, data.segment, segment.next)
         segment.next += 1
+        self._site.spend_tags(1)
         self._site.audit("pool_run", segment=data.segment, first=name.index, n_pads=1)
         return segment.pad(name)
 

@@ -77,6 +77,7 @@ class MemoryRuns:
         start, stop = (min(index, segment.data.n_pads) for index in (opened.start, opened.stop))
         if segment.next < start:
             self._site.pads_passed_over += start - segment.next
+            self._site.spend_tags(start - segment.next)
             self._site.audit(
                 "pads_passed_over", segment=opened.segment, first=segment.next, stop=start
             )

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from threading import RLock
 from uuid import uuid4
@@ -11,9 +11,11 @@ from keyferry.store.segments import SegmentBytes
 from qkd_core.errors import BlockDiscarded, PeerUnavailable, RolledBack
 from qkd_core.keys.lifecycle import KeyState, Subject, check_move
 from qkd_core.ports import Clock
+from qkd_core.proofs.ledger import TAG_UNITS, Ledger
 from qkd_core.types.agreement import Cession, Notice
 from qkd_core.types.authentication import PAD_BYTES, Lane, Pad, PadName
 from qkd_core.types.comparing import Comparison, OpenComparison
+from qkd_core.types.epsilon import Spender
 from qkd_core.types.ids import BlockId, KeyId, LinkId, Provenance, SaeId, Side
 from qkd_core.types.keys import Allocation, AuditEvent, BlockState, NewBlock, RefreshRun
 from qkd_core.types.refresh import ActiveEvent, PolicyState, RunStep
@@ -165,6 +167,7 @@ class MemorySite:
     bytes_passed_over: int = 0
     pads_passed_over: int = 0
     keys_burnt_unclean: int = 0
+    ledger: Ledger = field(default_factory=Ledger)
 
     def copy(self) -> "MemorySite":
         """The site as it stands, going its own way from now on."""
@@ -174,6 +177,16 @@ class MemorySite:
     def audit(self, action: str, **fields: str | int | float | list[str]) -> None:
         self.events.append(AuditEvent(action=action, fields=fields))
         self.marks.append(token_hex(8))
+
+    def spend_tags(self, n_tags: int) -> None:
+        """So many pads were marked used, verified or burnt."""
+        self.ledger = self.ledger.spending(Spender.TAG, TAG_UNITS, n_tags)
+
+    def raise_epsilon_alarm_if_due(self) -> None:
+        if self.ledger.alarm_is_due:
+            self.ledger = replace(self.ledger, alarmed=True)
+            self.alarms["epsilon"] += 1
+            self.audit("epsilon_alarm", spent=self.ledger.spent)
 
     def heads(self) -> dict[str, ChainHead]:
         """The newest record, by its writer."""

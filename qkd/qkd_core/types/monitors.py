@@ -1,0 +1,50 @@
+"""What the monitors of a detecting end watch for, and how often they may be wrong."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from qkd_core.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitorSettings:
+    """Which monitors are on, and their limits; None turns a monitor off.
+
+    false_alarm         probability, at most, that a block of a healthy link trips any of them
+    dead_time_ps        of the detectors; all are off for so long after a click
+    arrival_distance    by how much the arrival times of two detectors of a basis, and those of one
+                        detector now and before, may differ: largest difference of their
+                        distribution functions, from 0 to 1, beyond a delay of 1/256 of a period
+    double_click_share  by which share the number of double clicks may be off what is predicted
+    self_test           whether the device's own light has to be seen
+    """
+
+    false_alarm: float
+    dead_time_ps: float
+    arrival_distance: float | None
+    double_click_share: float | None
+    self_test: bool
+
+    def __post_init__(self) -> None:
+        if not 0 < self.false_alarm < 1:
+            raise ConfigError(f"false_alarm {self.false_alarm}: between 0 and 1, both excluded")
+        if not self.dead_time_ps >= 0:
+            raise ConfigError(f"dead_time_ps {self.dead_time_ps}: 0 or more")
+        for name in ("arrival_distance", "double_click_share"):
+            limit = getattr(self, name)
+            if limit is not None and not 0 <= limit < 1:
+                raise ConfigError(f"{name} {limit}: from 0 up to 1, which is excluded")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shots:
+    """The self-test of one block.
+
+    slot  int64[n], ascending: where the device's own light fired
+    seen  probability, at least, that a shot makes live detectors click
+    """
+
+    slot: npt.NDArray[np.int64]
+    seen: float

@@ -1,0 +1,162 @@
+"""A simulated link of entangled pairs: what its TOML file holds."""
+
+from dataclasses import dataclass
+
+from qkd_core.errors import ConfigError
+from qkd_core.types.plans import PairSettings
+from qkd_core.types.settings_table import SettingsTable
+from qkd_sim_link.scenario import Fibre, read_fibre
+
+PS_PER_NS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairSource:
+    """Pairs at random times. The errors: outcomes of one basis differ, of a pair that arrives."""
+
+    pair_rate_hz: float
+    key_error: float
+    test_error: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairReceiver:
+    """What a photon passes at either end, besides fibre and detector.
+
+    ``coupling_db``: from the crystal into the fibre. A passive splitter sends it to the key basis
+    with ``p_key_basis``.
+    """
+
+    coupling_db: float
+    insertion_loss_db: float
+    p_key_basis: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairDetector:
+    """Each of the four detectors of an end; a click makes this one blind for ``dead_time_ns``."""
+
+    efficiency: float
+    dark_rate_hz: float
+    dead_time_ns: float
+    jitter_sigma_ps: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BobClock:
+    """Bob's clock by Alice's, which is taken as true.
+
+    ``offset_ms`` at the beginning; ``drift_ppm`` of its rate, which walks at random by ``wander``
+    in a second. The ends' records begin at most ``start_skew_ms`` apart.
+    """
+
+    offset_ms: float
+    drift_ppm: float
+    wander: float
+    start_skew_ms: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairScenario:
+    """One link of pairs. ``time_scale`` as `Scenario` has it; ``block_source``: of ``settings``."""
+
+    name: str
+    time_scale: float
+    source: PairSource
+    fibre_a: Fibre
+    fibre_b: Fibre
+    receiver: PairReceiver
+    detector: PairDetector
+    clock: BobClock
+    settings: PairSettings
+    block_source: str
+
+    def __post_init__(self) -> None:
+        if self.settings.hold_off_ps < PS_PER_NS * self.detector.dead_time_ns:
+            raise ConfigError(
+                f"hold_off_ns {self.settings.hold_off_ps / PS_PER_NS:g}: at least dead_time_ns,"
+                f" {self.detector.dead_time_ns:g}"
+            )
+
+
+def read_pair_scenario(top: SettingsTable) -> PairScenario:
+    """The scenario in ``top``. Raises ConfigError."""
+    settings, block_source = _block(top.table("block"))
+    with top.checks():
+        scenario = PairScenario(
+            name=top.text("name"),
+            time_scale=top.number("time_scale", 1e-6, 1e6),
+            source=_source(top.table("source")),
+            fibre_a=read_fibre(top.table("fibre_a")),
+            fibre_b=read_fibre(top.table("fibre_b")),
+            receiver=_receiver(top.table("receiver")),
+            detector=_detector(top.table("detector")),
+            clock=_clock(top.table("clock")),
+            settings=settings,
+            block_source=block_source,
+        )
+    top.finish()
+    return scenario
+
+
+def _source(table: SettingsTable) -> PairSource:
+    source = PairSource(
+        pair_rate_hz=table.number("pair_rate_hz", 0, 1e10),
+        key_error=table.number("key_error", 0, 0.5),
+        test_error=table.number("test_error", 0, 0.5),
+        source=table.text("source"),
+    )
+    table.finish()
+    return source
+
+
+def _receiver(table: SettingsTable) -> PairReceiver:
+    receiver = PairReceiver(
+        coupling_db=table.number("coupling_db", 0, 100),
+        insertion_loss_db=table.number("insertion_loss_db", 0, 100),
+        p_key_basis=table.number("p_key_basis", 0, 1),
+        source=table.text("source"),
+    )
+    table.finish()
+    return receiver
+
+
+def _detector(table: SettingsTable) -> PairDetector:
+    detector = PairDetector(
+        efficiency=table.number("efficiency", 0, 1),
+        dark_rate_hz=table.number("dark_rate_hz", 0, 1e7),
+        dead_time_ns=table.number("dead_time_ns", 0, 1e6),
+        jitter_sigma_ps=table.number("jitter_sigma_ps", 0, 1e5),
+        source=table.text("source"),
+    )
+    table.finish()
+    return detector
+
+
+def _clock(table: SettingsTable) -> BobClock:
+    clock = BobClock(
+        offset_ms=table.number("offset_ms", -1e6, 1e6),
+        drift_ppm=table.number("drift_ppm", -1000, 1000),
+        wander=table.number("wander", 0, 1e-3),
+        start_skew_ms=table.number("start_skew_ms", 0, 1000),
+        source=table.text("source"),
+    )
+    table.finish()
+    return clock
+
+
+def _block(table: SettingsTable) -> tuple[PairSettings, str]:
+    with table.checks():
+        settings = PairSettings(
+            link_s=table.number("link_s", 1e-3, 1e4),
+            window_ps=table.integer("window_ps", 1, 10**9),
+            hold_off_ps=round(PS_PER_NS * table.number("hold_off_ns", 0, 1e6)),
+            resolution_ps=table.integer("resolution_ps", 1, 10**6),
+        )
+    source = table.text("source")
+    table.finish()
+    return settings, source
