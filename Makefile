@@ -104,11 +104,11 @@ efficiency: export NUMBA_CACHE_DIR := $(CURDIR)/build/numba-cache
 efficiency: $(VENV)/kernels
 	$(BIN)/python tests/efficiency/table.py $(ONLY)
 
-# Published key rates beside ours: docs/published.md and two plots, some minutes.
+# Published key rates beside ours: the table in qkd/README.md and two plots, some minutes.
 published: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[published]'
 	$(BIN)/python tests/published/table.py --json > build/published.json && mv build/published.json docs/published.json
-	$(BIN)/python tests/published/table.py --markdown > docs/published.md
+	$(BIN)/python tests/published/table.py --page
 	$(BIN)/python tests/published/table.py --plots docs
 
 # The LDPC codes, designed from nothing into build/codes.json and compared with the stored ones: some minutes.

@@ -2,7 +2,7 @@
 
 python tests/published/table.py            the table, some minutes
 python tests/published/table.py --json     one JSON object, kept as docs/published.json
-python tests/published/table.py --markdown the page docs/published.md of that file, at once
+python tests/published/table.py --page     puts that file's table into qkd/README.md, at once
 python tests/published/table.py --plots DIR  key_rate_gys.svg and key_rate_finite.svg
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "docs" / "published.json"
+PAGE = ROOT / "qkd" / "README.md"
 BEGIN, END = "<!-- published: begin -->", "<!-- published: end -->"
 TOLD = {
     "paper": "read in the paper",
@@ -26,11 +27,13 @@ TOLD = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("--markdown", action="store_true", help="the page of docs/published.json")
+    parser.add_argument("--page", action="store_true", help="docs/published.json into its page")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw key rate over distance")
     asked = parser.parse_args()
-    if asked.markdown:
-        print(page(json.loads(STORED.read_text(encoding="utf-8"))), end="")
+    if asked.page:
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+        table = markdown(json.loads(STORED.read_text(encoding="utf-8")))
+        PAGE.write_text(before + table + rest.partition(f"{END}\n")[2], encoding="utf-8")
     elif asked.plots:
         from paper_plots import draw
 
@@ -81,21 +84,6 @@ def markdown(stored: dict) -> str:
     head = "| source | what | published | ours | ratio | remark |\n|---|---|---|---|---|---|\n"
     lines = "".join(f"| {' | '.join(cells(row))} |\n" for row in stored["rows"])
     return f"{BEGIN}\n{head}{lines}{END}\n"
-
-
-def page(stored: dict) -> str:
-    """docs/published.md."""
-    return f"""# Published figures and ours
-
-Each formula is evaluated for the link and the settings of its paper; where these are the best
-ones, ours are too, as far as a search finds them. `make published` computes the table again. These
-are the formulas of the papers (`keyferry proof list`), not the theorems that keys are made by.
-
-{markdown(stored)}
-![Key per pulse over the GYS fibre](key_rate_gys.svg)
-
-![Key per pulse for finite blocks](key_rate_finite.svg)
-"""
 
 
 if __name__ == "__main__":

@@ -94,6 +94,26 @@ def test_the_audit_command_says_what_the_readme_shows(up):
     assert [shape(line) for line in out] == [shape(line) for line in shown[1:]]
 
 
+def test_the_certificates_of_a_running_site_hold(up, tmp_path):
+    said = typed(block_with("certificates .keyferry/a", "certify"), up.state, folder=tmp_path)
+    files = sorted((tmp_path / "certificates").glob("*.json"))
+    assert files
+    assert said.count(": holds") == len(files)
+
+    text = files[0].read_text()
+    errors = json.loads(text)["n_errors"]
+    files[0].write_text(text.replace(f'"n_errors": {errors}', f'"n_errors": {errors - 1}'))
+    refused = ran(f".venv/bin/keyferry certify {files[0]}", up.state, folder=tmp_path)
+    assert refused.returncode == 1
+    assert "digest" in refused.stderr + refused.stdout
+
+
+def test_the_formulas_of_the_readme_are_evaluated(up):
+    said = typed(block_with("proof plob", "proof list", "proof plan"), up.state)
+    assert "0.0144996" in said  # -log2(1 - 0.01)
+    assert "n_secret" in said or "secret" in said
+
+
 def test_the_commands_of_an_operator_find_the_sites_well(up, tmp_path):
     said = typed(block_with("status .keyferry/a"), up.state, folder=tmp_path)
     assert "alarms       none" in said
