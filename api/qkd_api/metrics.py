@@ -68,6 +68,15 @@ class SiteCollector(Collector):
             yield GaugeMetricFamily(
                 "keyferry_qber_ratio", "Error rate of the newest stored block", figures.qber
             )
+        if (pairs := figures.entanglement) is not None:
+            yield GaugeMetricFamily(
+                "keyferry_fidelity_min_ratio",
+                "Fidelity of the newest block's pairs, at least; for monitoring",
+                pairs.fidelity_min,
+            )
+            yield GaugeMetricFamily(
+                "keyferry_chsh", "S that its correlators allow; for monitoring", pairs.chsh
+            )
         yield CounterMetricFamily(
             "keyferry_secret_bits", "Secret bits of the stored blocks", figures.secret_bits
         )

@@ -173,6 +173,7 @@ def status_lines(answer: Mapping[str, Any]) -> list[str]:
         "peer": f"{peer['kme']}, {'answers' if peer['answers'] else 'DOES NOT ANSWER'}",
         "blocks": ", ".join(blocks) or "none",
         "QBER": qber,
+        **_entanglement(answer["entanglement"]),
         "own half": (
             f"{free[side]:,} bytes, {answer['drained_bytes_per_s']:,} a second drawn,"
             f" {_until_empty(answer['time_to_empty_s'])}"
@@ -195,6 +196,18 @@ def status_lines(answer: Mapping[str, Any]) -> list[str]:
         "alarms": ", ".join(alarms) or "none",
     }
     return [f"{name:12} {value}" for name, value in lines.items()]
+
+
+def _entanglement(told: Mapping[str, float] | None) -> dict[str, str]:
+    """Of links of pairs only."""
+    if told is None:
+        return {}
+    return {
+        "pairs": (
+            f"QBER {told['test_qber']:.2%} in the test basis, fidelity at least"
+            f" {told['fidelity_min']:.4f}, S {told['chsh']:.4f} +- {told['chsh_sigma']:.4f}"
+        )
+    }
 
 
 def _policies(policies: Mapping[str, Any]) -> str:

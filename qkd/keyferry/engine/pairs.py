@@ -1,5 +1,6 @@
 """The two ends of a link of entangled pairs."""
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from keyferry.engine.block import LinkEnd, LinkIsFree
 from keyferry.engine.planning import USUAL, PadRefill, require_plan_for
 from keyferry.engine.terms import LinkTerms
 from qkd_core.errors import PeerAborted, PlanRefused, ReconciliationFailed
-from qkd_core.photons.pair_figures import entanglement_of
+from qkd_core.photons.entanglement import entanglement_of
 from qkd_core.photons.pair_sifting import sift_pairs
 from qkd_core.photons.reconciliation.stage import disclosed_expected
 from qkd_core.ports import PadStore, PairDevice
@@ -138,7 +139,7 @@ class LearningEnd:
                 self.link.doubt()
             raise
         self.link.learn_from(block)
-        log.info("block %d: %s", block_id, entanglement_of(block))
+        log.info("block %d: %s", block_id, entanglement_of(json.dumps(block.certificate())))
         return block
 
 

@@ -30,6 +30,7 @@ def site_status(
         "peer": {"kme": site.link.peer_kme, "answers": peer_answers()},
         "blocks": figures.blocks,
         "qber": figures.qber,
+        "entanglement": None if figures.entanglement is None else asdict(figures.entanglement),
         "last_discard": figures.last_discard,
         "free_bytes": figures.free_bytes,
         "drained_bytes_per_s": round(level.drained_bytes_per_s, 1),

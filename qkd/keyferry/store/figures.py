@@ -9,6 +9,7 @@ from keyferry.store.epsilon_rows import ledger_in
 from keyferry.store.pads import pads_left
 from keyferry.store.policy_figures import policies_in, runs_counted
 from keyferry.store.schema import SiteRow
+from qkd_core.photons.entanglement import entanglement_of
 from qkd_core.types.authentication import Lane
 from qkd_core.types.figures import AuditFigures, SiteFigures, WitnessFigures
 from qkd_core.types.ids import Side
@@ -29,7 +30,9 @@ def site_figures(connection: sqlite3.Connection, site: SiteRow, writable: bool) 
         for name, value in tally.items()
         if name.startswith(OUTCOME)
     }
-    newest = connection.execute("SELECT qber FROM blocks ORDER BY block_id DESC LIMIT 1").fetchone()
+    newest = connection.execute(
+        "SELECT qber, certificate FROM blocks ORDER BY block_id DESC LIMIT 1"
+    ).fetchone()
     runs = runs_counted(tally)
     return SiteFigures(
         blocks={**outcomes, "pending": pending},
@@ -58,6 +61,7 @@ def site_figures(connection: sqlite3.Connection, site: SiteRow, writable: bool) 
         audit=_audit_figures(connection, writable),
         witness=_witness_figures(connection, tally),
         epsilon=ledger_in(connection).figures(site.link_id),
+        entanglement=None if newest is None else entanglement_of(newest[1]),
     )
 
 

@@ -1,20 +1,13 @@
-"""What a block of pairs shows of source, windows and clocks: for people, never for a key length.
+"""What a block of pairs shows of its windows and clocks: for people, never for a key length.
 
 A true coincidence outside the window, or an accidental one inside, cannot be told apart one by
 one. Lags further off than `FAR_WINDOWS` are accidental alone; their density is taken off.
-
-The two error rates bound the fidelity to the Bell state: F >= 1 - e_Z - e_X. The correlators
-E = 1 - 2 e are those of the settings measured; other settings in their plane reach
-S = 2 sqrt(E_ZZ^2 + E_XX^2). Sources: Horodecki, Phys. Lett. A 200, 340 (1995); Guehne and Toth,
-Phys. Rep. 474, 1 (2009), section 3.
 """
 
 from dataclasses import dataclass
-from math import sqrt
 
 from qkd_core.photons.clock import lag_counts
 from qkd_core.photons.coincidences import Matched
-from qkd_core.types.blocks import DistilledBlock, PairTallies
 from qkd_core.types.plans import PairSettings
 
 FAR_WINDOWS = 4  # a lag beyond so many windows is no true coincidence
@@ -45,24 +38,6 @@ class Coincidences:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entanglement:
-    """Of one block: point estimates; ``chsh_sigma`` is a standard deviation."""
-
-    key_qber: float
-    test_qber: float
-    fidelity_min: float
-    chsh: float
-    chsh_sigma: float
-
-    def __str__(self) -> str:
-        return (
-            f"QBER {self.key_qber:.2%} in the key basis, {self.test_qber:.2%} in the test basis;"
-            f" fidelity at least {self.fidelity_min:.4f},"
-            f" S {self.chsh:.4f} +- {self.chsh_sigma:.4f}"
-        )
-
-
 def coincidences_of(matched: Matched, settings: PairSettings) -> Coincidences:
     """The figures of the coincidences that Alice has found."""
     window = settings.window_ps
@@ -84,24 +59,4 @@ def coincidences_of(matched: Matched, settings: PairSettings) -> Coincidences:
         missed=outside / (outside + true) if outside + true else 0.0,
         offset_s=offset_s,
         drift_ppm=drift_ppm,
-    )
-
-
-def entanglement_of(block: DistilledBlock) -> Entanglement:
-    """The figures of a block of pairs whose key was made."""
-    tallies = block.tallies
-    if not isinstance(tallies, PairTallies):
-        raise TypeError(f"{type(tallies).__name__} of a block that is not of pairs")
-    counts = ((block.n_errors, block.n_sifted), (tallies.test_errors, tallies.n_test))
-    e_key, e_test = (errors / max(n, 1) for errors, n in counts)
-    zz, xx = 1 - 2 * e_key, 1 - 2 * e_test
-    length = sqrt(zz**2 + xx**2)
-    variances = [(1 - e**2) / max(n, 1) for e, (_, n) in zip((zz, xx), counts, strict=True)]
-    spread = sqrt(zz**2 * variances[0] + xx**2 * variances[1])
-    return Entanglement(
-        key_qber=e_key,
-        test_qber=e_test,
-        fidelity_min=max(0.0, 1 - e_key - e_test),
-        chsh=2 * length,
-        chsh_sigma=2 * spread / length if length else 0.0,
     )

@@ -29,6 +29,7 @@ class SiteFigures:
     pool_pads   pads left by (sender's side, lane name)
     paused      the link waits because the store is full
     alarms      by kind, since the store began
+    entanglement   of the newest stored block, if it is of pairs
     reconciled_at  when the records were last compared with the peer's; None before that
     """
 
@@ -50,6 +51,25 @@ class SiteFigures:
     audit: "AuditFigures | None" = None
     witness: "WitnessFigures | None" = None
     epsilon: "EpsilonFigures | None" = None
+    entanglement: "Entanglement | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entanglement:
+    """Of one block: point estimates; ``chsh_sigma`` is a standard deviation."""
+
+    key_qber: float
+    test_qber: float
+    fidelity_min: float
+    chsh: float
+    chsh_sigma: float
+
+    def __str__(self) -> str:
+        return (
+            f"QBER {self.key_qber:.2%} in the key basis, {self.test_qber:.2%} in the test basis;"
+            f" fidelity at least {self.fidelity_min:.4f},"
+            f" S {self.chsh:.4f} +- {self.chsh_sigma:.4f}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,14 @@ from keyferry.config.site import load
 from qkd_core.types.plans import PairSettings
 
 
+def keyferry(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "keyferry", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_time_tags_of_entangled_pairs_become_keys_in_both_openbao_servers(tmp_path: Path, compiled):
     import os
 
@@ -34,6 +42,11 @@ def test_time_tags_of_entangled_pairs_become_keys_in_both_openbao_servers(tmp_pa
     assert result["delivery"][0]["equal"] is True
     assert (result["audit"]["a"], result["audit"]["b"]) == ("ok", "ok")
     assert isinstance(load(state / "a" / "site.toml").link.settings, PairSettings)
+    exported = tmp_path / "certificates"
+    keyferry("certificates", str(state / "a" / "site.toml"), "--out", str(exported))
+    files = sorted(exported.glob("*.json"))
+    assert len(files) >= result["blocks"]
+    assert keyferry("certify", *map(str, files)).count(": holds") == len(files)
     log = (state / "logs" / "kme-a.log").read_text()
     assert log.count("the peer's clock is found") == 1  # and then kept track of
     assert re.search(r"coincidences/s, 0\.\d+% accidental, 0\.\d+% missed", log)

@@ -15,6 +15,7 @@ from qkd_api.server import bound
 from qkd_core.errors import AuditUnavailable
 from qkd_core.types.epsilon import EpsilonLimits
 from qkd_core.types.figures import (
+    Entanglement,
     EpsilonFigures,
     OldestEpoch,
     PolicyFigures,
@@ -120,6 +121,15 @@ def test_every_other_figure_has_its_sample(scrape):
         ("keyferry_pool_pads", "a", "pool"): 500,
         ("keyferry_pool_pads", "b", "reserve"): 1024,
     }
+
+
+def test_pairs_tell_their_fidelity_and_s(scrape):
+    pairs = Entanglement(
+        key_qber=0.01, test_qber=0.02, fidelity_min=0.97, chsh=2.744, chsh_sigma=0.01
+    )
+    found = scrape(lambda: replace(FIGURES, entanglement=pairs))
+    assert found["keyferry_fidelity_min_ratio",] == 0.97
+    assert found["keyferry_chsh",] == 2.744
 
 
 def test_what_the_link_has_cost_is_told_by_link_blocks_and_tags_apart(scrape):

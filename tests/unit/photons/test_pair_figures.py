@@ -1,6 +1,6 @@
 """Figures for people: what a block of pairs shows of its windows, its clock and its state."""
 
-from dataclasses import dataclass, replace
+import json
 from math import sqrt
 
 import numpy as np
@@ -8,9 +8,9 @@ import pytest
 
 from qkd_core.photons.clock import ClockRelation
 from qkd_core.photons.coincidences import Matched
-from qkd_core.photons.pair_figures import coincidences_of, entanglement_of
+from qkd_core.photons.entanglement import entanglement_of
+from qkd_core.photons.pair_figures import coincidences_of
 from qkd_core.ports.link import Outcomes
-from qkd_core.types.blocks import PairTallies
 from qkd_core.types.plans import PairSettings
 
 SETTINGS = PairSettings(link_s=2.0, window_ps=600, hold_off_ps=50_000, resolution_ps=16)
@@ -53,14 +53,12 @@ def test_misses_beside_the_window_and_accidentals_far_from_it_are_told_apart():
     assert found.missed == pytest.approx(0.1, abs=0.04)
 
 
-@dataclass
-class Block:
-    tallies: object
-    n_errors: int
-    n_sifted: int
+def certificate(n_errors, n_sifted, test_errors, n_test):
+    tallies = {"n_key": n_sifted, "n_test": n_test, "test_errors": test_errors}
+    return json.dumps({"tallies": tallies, "n_errors": n_errors, "n_sifted": n_sifted})
 
 
-BLOCK = Block(PairTallies(n_key=10_000, n_test=2000, test_errors=40), 100, 10_000)
+BLOCK = certificate(100, 10_000, 40, 2000)
 
 
 def test_fidelity_and_chsh_follow_from_both_error_rates():
@@ -70,33 +68,26 @@ def test_fidelity_and_chsh_follow_from_both_error_rates():
     assert (found.key_qber, found.test_qber) == (0.01, 0.02)
     assert found.fidelity_min == pytest.approx(0.97)
     assert found.chsh == pytest.approx(2 * sqrt(0.98**2 + 0.96**2))
-    perfect = replace(BLOCK, tallies=replace(BLOCK.tallies, test_errors=0), n_errors=0)
-    assert entanglement_of(perfect).chsh == pytest.approx(2 * sqrt(2))
-    assert entanglement_of(perfect).chsh_sigma == 0
+    perfect = entanglement_of(certificate(0, 10_000, 0, 2000))
+    assert perfect.chsh == pytest.approx(2 * sqrt(2))
+    assert perfect.chsh_sigma == 0
 
 
 def test_the_spread_of_chsh_is_that_of_counts():
     """Of 4000 drawn blocks the standard deviation is known to 1.1 %; five of them are allowed."""
     rng = np.random.default_rng(6)
     errors = zip(rng.binomial(2000, 0.02, 4000), rng.binomial(10_000, 0.01, 4000), strict=True)
-    drawn = [
-        entanglement_of(
-            Block(PairTallies(n_key=10_000, n_test=2000, test_errors=int(x)), int(z), 10_000)
-        ).chsh
-        for x, z in errors
-    ]
+    drawn = [entanglement_of(certificate(int(z), 10_000, int(x), 2000)).chsh for x, z in errors]
 
     assert np.std(drawn) == pytest.approx(entanglement_of(BLOCK).chsh_sigma, rel=0.06)
 
 
 def test_a_block_of_noise_has_no_entanglement_to_speak_of():
-    noise = Block(PairTallies(n_key=100, n_test=100, test_errors=50), 50, 100)
-
-    found = entanglement_of(noise)
+    found = entanglement_of(certificate(50, 100, 50, 100))
 
     assert (found.fidelity_min, found.chsh, found.chsh_sigma) == (0.0, 0.0, 0.0)
 
 
 def test_a_block_of_pulses_has_no_such_figures():
-    with pytest.raises(TypeError, match="not of pairs"):
-        entanglement_of(Block(object(), 1, 2))
+    tallies = {"key_counts": [1, 2, 3], "test_counts": [1, 2, 3], "test_errors": [0, 0, 0]}
+    assert entanglement_of(json.dumps({"tallies": tallies, "n_errors": 1, "n_sifted": 6})) is None

@@ -1,6 +1,7 @@
 """What a `BlockStore` promises."""
 
 from dataclasses import replace
+from json import dumps
 
 from keyferry.store.checks.examples import TwoSites, a_block, a_request, expect, refuses
 from qkd_core.errors import BlockDiscarded, KeysExhausted
@@ -93,6 +94,7 @@ def figures_count_what_happened(sites: TwoSites) -> None:
     figures = sites.a.figures()
     expect(figures.blocks == {"available": 2, "pending": 1, "NotAccepted": 1}, "outcomes")
     expect(figures.qber == a_block(3).qber, "qber of the newest stored block")
+    expect(figures.entanglement is None, "no entanglement of a block that is not of pairs")
     expect(figures.link_s == 6.0, "link time of all stored blocks")
     secret_bits = (
         a_block(1, n_bytes=1001).layout.n_secret + a_block(2, n_bytes=1000).layout.n_secret
@@ -101,6 +103,11 @@ def figures_count_what_happened(sites: TwoSites) -> None:
     expect(figures.free_bytes == {"a": 1000 - 96, "b": 1001}, "free bytes by owner")
     expect(figures.keys_delivered == 3, "delivered keys")
     expect(figures.last_discard == "NotAccepted: qber is 0.2", "the last discard")
+    tallies = {"n_key": 100, "n_test": 50, "test_errors": 2}
+    told = {"tallies": tallies, "n_errors": 1, "n_sifted": 100}
+    blocks.store_pending(replace(a_block(5), certificate=dumps(told)))
+    pairs = sites.a.figures().entanglement
+    expect(pairs is not None and pairs.test_qber == 0.04, "error rates of the newest pairs")
 
 
 def a_full_store_shows_that_the_link_waits(sites: TwoSites) -> None:

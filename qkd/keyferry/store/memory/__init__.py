@@ -19,6 +19,7 @@ from keyferry.store.memory.refreshes import MemoryRefreshes
 from keyferry.store.memory.runs import MemoryRuns
 from keyferry.store.memory.site import MemorySite
 from keyferry.store.memory.witness import MemoryWitness
+from qkd_core.photons.entanglement import entanglement_of
 from qkd_core.ports import Clock
 from qkd_core.types.authentication import Lane
 from qkd_core.types.figures import SiteFigures, WitnessFigures
@@ -122,6 +123,7 @@ class MemoryStore:
                     keys_burnt=site.keys_burnt_unclean,
                 ),
                 epsilon=self.epsilon.figures(),
+                entanglement=entanglement_of(newest.certificate) if newest else None,
             )
 
     def close(self) -> None:
