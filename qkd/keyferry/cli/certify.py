@@ -80,12 +80,21 @@ def certificates(site: Path, out: Path, block: int | None, as_json: bool) -> Non
     for number, certificate in _stored(store, block):
         files.append(out / f"block-{number:06}.json")
         write_private(files[-1], certificate.encode() + b"\n")
+        _progress(f"{len(files)} written")
+    _progress("")
     if block is not None and not files:
         raise ConfigError(f"{store}: holds no block {block}")
     if as_json:
         click.echo(json.dumps({"files": [str(file) for file in files]}))
     else:
-        click.echo(f"{out}: {len(files)} certificates; derive them again with keyferry certify")
+        n = "1 certificate" if len(files) == 1 else f"{len(files)} certificates"
+        click.echo(f"{out}: {n}, to derive again with keyferry certify")
+
+
+def _progress(done: str) -> None:
+    """On a terminal one line that replaces itself; cleared by no words."""
+    if sys.stderr.isatty():
+        click.echo(f"\r\x1b[K{done}", err=True, nl=False)
 
 
 def _stored(store: Path, block: int | None) -> Iterator[tuple[int, str]]:

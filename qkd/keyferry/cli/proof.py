@@ -135,4 +135,5 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _one_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    why = error.strerror if isinstance(error, OSError) else None
+    return why or str(error).splitlines()[0]

@@ -19,6 +19,7 @@ ROWS = (
     ("errors of the test expected", "test_errors"),
     ("error rate of the key", "qber"),
     ("phase error rate, at most", "phi"),
+    ("errors corrected by", "correction"),
     ("leak of error correction, at most (bits)", "leak_ec_max"),
     ("secret bits of a block", "n_secret"),
     ("net key of a block (bits)", "net_bits"),
@@ -38,8 +39,9 @@ def plan(*, scenario: str, pulses: int | None, as_json: bool, **policy: Any) -> 
     """Choose intensities, probabilities and bases for the most key, before any block.
 
     SCENARIO is a name or a .toml file of decoy pulses. Its physics says what to expect; its own
-    settings stand beside what is chosen. The net key is what a block gives at least in the mean:
-    secret bits less those that its tags take, times 1 - the abort rate.
+    settings stand beside what is chosen. The net key is that of a block in the mean: secret bits
+    less those that its tags take, times 1 - the abort rate. It is that of a machine with nothing
+    else to do: a busy one may have to correct errors by a method that tells more.
 
     \b
     Example:
@@ -119,7 +121,7 @@ def _told(found: "Outlook") -> dict[str, Any]:
     """What can be expected, as plain numbers."""
     from qkd_core.proofs.expectation import expected
 
-    mean = expected(found.settings, found.model)
+    mean, how = expected(found.settings, found.model), found.plan.reconciliation
     return {
         "intensities": found.settings.intensities,
         "probabilities": found.settings.probabilities,
@@ -129,6 +131,7 @@ def _told(found: "Outlook") -> dict[str, Any]:
         "test_errors": mean.test_errors,
         "qber": mean.qber,
         "phi": found.phi,
+        "correction": f"{how.method} {how.variant}",
         "leak_ec_max": found.plan.leak_ec_max,
         "n_secret": found.n_secret,
         "net_bits": found.net_bits,
@@ -158,4 +161,6 @@ def _text(result: dict[str, Any]) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(_shown(each) for each in value)
+    if isinstance(value, str):
+        return value
     return f"{value:,.0f}" if value >= THOUSAND else f"{value:.4g}"
