@@ -65,7 +65,7 @@ unit: $(VENV)/kernels $(VENV)/tools
 	$(BIN)/pytest -n 2 tests/unit tests/vectors tests/property tests/reference tests/coverage --durations=5
 
 integration: $(VENV)/kernels $(VENV)/tools
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests/integration --durations=10
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/integration --durations=10
 
 # Recorded data that are not part of the project; without the folder: "recordings: 0 files".
 RECORDINGS ?= ../shared/realdata

@@ -21,6 +21,7 @@ FINITE = 1e300
 DIFFERENCES = ("entropy", "length")
 LEDGER_TOLERANCE = Fraction(1, 1 << 50)  # relative: a double's rounding
 MESSAGE_BLOCKS = 1 << 28  # of 16 bytes, at most: 4 GiB
+HEALTH = Part("health: the verdict on the key", Fraction(1, 1 << 60), 1)
 TAGS = Part("authentication: tags", Fraction(MESSAGE_BLOCKS + 1, 1 << 128), 8)
 """A message of L blocks is forged with (L + 1) / 2^128 at most (Wegman and Carter 1981)."""
 
@@ -138,7 +139,7 @@ def _ledger(certificate: Certificate, secrecy: tuple[Part, ...]) -> tuple[Part, 
     """The lines, if they are those of the theorem, and secrecy's add up to eps_sec."""
     budget = certificate.plan.budget
     correctness = Part("correctness: verification", Fraction(budget.eps_cor), 1)
-    expected = (*secrecy, correctness, TAGS)
+    expected = (*secrecy, correctness, HEALTH, TAGS)
     if len(certificate.ledger) != len(expected):
         raise CertificateRefused("the ledger", len(certificate.ledger), f"{len(expected)} lines")
     parts = tuple(

@@ -109,9 +109,10 @@ def lim2014(limits: DecoyLimits, budget: Budget, slack: Fraction) -> Derived:
 def _derived(
     budget: Budget, found: SinglePhotons, phi: Interval, bounds: dict[str, Interval]
 ) -> Derived:
-    """The length. Source: Eq. (1); a bit is taken off, as a fraction of an event is none."""
+    """The length. Source: Eq. (1), for whole events; a bit is taken off for rounding."""
     secrecy_cost = 6 * log2(1 / exactly(_part(budget)))
-    length = found.s_key_0 + found.s_key_1 * (1 - binary_entropy(phi)) - budget.leak_ec_max
+    whole = between(floor_low(found.s_key_1), floor_high(found.s_key_1))
+    length = found.s_key_0 + whole * (1 - binary_entropy(phi)) - budget.leak_ec_max
     length -= secrecy_cost + bounds["correctness_cost"] + ROUNDING_BITS
     costs = {"secrecy_cost": secrecy_cost, "length": length}
     return Derived(bounds=bounds | costs, phi=phi, length=length)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from qkd_certify.refusal import CertificateRefused
+from qkd_certify.refusal import CertificateRefused, said
 
 TEXT_MAX = 200
 HEX_DIGITS = 64  # of SHA-256
@@ -28,7 +28,8 @@ class Node:
             raise self.refused(f"an object of {', '.join(wanted)}")
         for name in wanted:
             if name not in self.value:
-                raise CertificateRefused(f"{self._below(name)}", None, "not to be missing")
+                whole = f"{self.where} with {', '.join(wanted)}"
+                raise CertificateRefused(self._below(name), said("missing"), whole)
         for name in self.value:
             if name not in wanted:
                 raise CertificateRefused(f"a field of {self.where}", name, ", ".join(wanted))

@@ -6,7 +6,16 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qkd_core.proofs.ledger import UNITS, Ledger, at_least, block_units, shown
+from qkd_core.proofs.ledger import (
+    HEALTH_EPSILON,
+    TAG_UNITS,
+    TAGS_PER_BLOCK,
+    UNITS,
+    Ledger,
+    at_least,
+    block_units,
+    shown,
+)
 from qkd_core.types.epsilon import EpsilonLimits, Spender
 from qkd_core.types.plans import SecurityPolicy
 
@@ -25,7 +34,10 @@ def after(spent) -> Ledger:
 
 def exact(spent) -> Fraction:
     return sum(
-        ((Fraction(each.eps_sec) + Fraction(each.eps_cor)) * times for each, times in spent),
+        (
+            (Fraction(each.eps_sec) + Fraction(each.eps_cor) + Fraction(HEALTH_EPSILON)) * times
+            for each, times in spent
+        ),
         start=Fraction(0),
     )
 
@@ -59,8 +71,8 @@ def test_a_float_for_people_is_the_least_that_is_not_below(mantissa, shift):
 
 @given(SPENT, POLICIES, st.sampled_from([-1.0, 1.0]) | st.none())
 def test_a_block_is_allowed_only_when_the_exact_sum_stays_within_the_limit(spent, policy, towards):
-    """The limit is beside the sum, or at it."""
-    one_more = exact([*spent, (policy, 1)])
+    """The limit is beside the sum, or at it; the block's tags are in it."""
+    one_more = exact([*spent, (policy, 1)]) + Fraction(TAGS_PER_BLOCK * TAG_UNITS, UNITS)
     limit = min(1.0, float(one_more))
     if towards is not None:
         limit = math.nextafter(limit, towards)

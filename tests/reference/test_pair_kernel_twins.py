@@ -17,7 +17,7 @@ def plain_events(times, detectors, window, hold_off):
     for i, (t, d) in enumerate(zip(times, detectors, strict=True)):
         if events and t - events[-1][0] <= window:
             events[-1][1] |= 1 << d
-        elif not any(t - before < hold_off for before in times[:i]):
+        elif i and not any(t - before < hold_off for before in times[:i]):
             events.append([t, 1 << d])
     return events
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.bootstrap import engine
+from keyferry.cli.service import check_lines, would_run_with
 from keyferry.config.policies import WebhookSettings
 from keyferry.config.site import load
 from keyferry.pki.authority import Authority
@@ -20,6 +21,7 @@ from qkd_core.types.epsilon import EpsilonLimits
 from qkd_core.types.ids import Provenance, Side
 from qkd_core.types.monitors import MonitorSettings
 from qkd_core.types.plans import PairModel, PairSettings
+from qkd_core.types.reconciliation import Method
 from qkd_core.types.refresh import KeyAlgorithm
 from qkd_core.types.settings_table import SettingsTable
 
@@ -156,7 +158,7 @@ def test_the_theorem_is_one_that_makes_keys_of_such_a_link(site_file):
     edited(site_file, '# theorem = "decoy2-exact"', 'theorem = "lim2014"')
     assert load(site_file).theorem == "lim2014"
     assert engine.terms_of(load(site_file)).config_digest != digest
-    for name, said in (("bbm92", "makes no key of a DecoyPlan"), ("rusca", "is unknown")):
+    for name, said in (("bbm92", "makes no key of decoy pulses"), ("rusca", "is unknown")):
         edited(
             site_file,
             re.search(r'theorem = "\w+"', site_file.read_text())[0],
@@ -408,10 +410,35 @@ def test_what_check_reports_can_be_had_as_json(certified):
         "eps_sec": 1e-9,
         "eps_cor": 1e-15,
         "abort_rate": 0.01,
+        "epsilon_alarm": None,
+        "epsilon_limit": None,
     }
+    assert told["correction"] == sorted(Method)
+    assert told["monitors"] == []
     assert told["block"]["duration_s"] == 1.0
     assert told["block"]["secret_bits"] > 10_000
     assert told["policies"] == ["backup"]
+
+
+def test_check_reports_methods_monitors_and_what_epsilon_may_come_to(certified):
+    text = certified.read_text()
+    text = text.replace('correction = ["cascade", "ldpc"]', 'correction = ["ldpc"]')
+    text = re.sub(r"# (epsilon_alarm = )\S+", r"\g<1>1e-4", text)
+    text = text.replace('side = "a"', 'side = "b"')
+    monitors = "[link.monitors]\ndead_time_us = 2\narrival_distance = 0\n\n[link.device]"
+    certified.write_text(text.replace("[link.device]", monitors))
+    site = load(certified)
+
+    told = would_run_with(site, 0)
+
+    assert told["correction"] == ["ldpc"]
+    assert told["security"]["epsilon_alarm"] == 1e-4
+    assert told["security"]["epsilon_limit"] is None
+    assert told["monitors"] == ["arrival_distance"]
+    lines = "\n".join(check_lines(told))
+    assert re.search(r"^correction +ldpc$", lines, re.M)
+    assert re.search(r"^monitors +arrival_distance$", lines, re.M)
+    assert "alarm 0.0001, limit none" in lines
 
 
 def test_engines_with_other_settings_or_another_hash_do_not_agree(site_file, monkeypatch):
@@ -439,7 +466,7 @@ def test_the_pairs_of_the_example_can_be_put_to_use(site_file):
     link = load(of_pairs(site_file)).link
 
     assert link.settings == PairSettings(
-        link_s=2.0, window_ps=600, hold_off_ps=50_000, resolution_ps=16
+        link_s=2.0, window_ps=600, hold_off_ps=50_000, resolution_ps=128
     )
     assert link.model == PairModel(
         key_rate_hz=25_000, test_rate_hz=1500, key_qber=0.011, test_qber=0.013
@@ -450,7 +477,7 @@ def test_the_pairs_of_the_example_can_be_put_to_use(site_file):
     ("old", "new", "told"),
     [
         ("[link.pairs]", "[link.pulses]\n[link.pairs]", "must not be beside link.pulses"),
-        ("window_ps = 600", "window_ps = 8", "link.pairs: resolution_ps 16, window_ps 8"),
+        ("window_ps = 600", "window_ps = 8", "link.pairs: resolution_ps 128, window_ps 8"),
         ("window_ps = 600", "window_ps = 0", "link.pairs.window_ps = 0: must be a whole number"),
         ("key_qber = 0.011", "key_qber = 0.6", "link.model.key_qber = 0.6: must be a number"),
         ("key_rate_hz = 25000", "gain = [1.0, 1.0, 1.0]", "link.model.key_rate_hz is missing"),

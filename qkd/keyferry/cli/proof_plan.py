@@ -70,7 +70,7 @@ def plan(*, scenario: str, pulses: int | None, as_json: bool, **policy: Any) -> 
 
 
 def _link(scenario: str, pulses: int | None, policy: dict[str, Any]) -> "Link":
-    """The scenario as the planner takes it. Raises ConfigError, PlanRefused."""
+    """The scenario as the planner takes it. Raises ConfigError."""
     from dataclasses import replace
     from functools import partial
 
@@ -78,9 +78,8 @@ def _link(scenario: str, pulses: int | None, policy: dict[str, Any]) -> "Link":
     from qkd_core.photons.reconciliation.stage import disclosed_expected
     from qkd_core.proofs.planner import Link
     from qkd_core.proofs.terms import Terms
-    from qkd_core.proofs.theorems import theorem_for
     from qkd_core.types.ids import LinkId
-    from qkd_core.types.plans import DecoyPlan, SecurityPolicy
+    from qkd_core.types.plans import SecurityPolicy
     from qkd_core.types.reconciliation import Method
     from qkd_sim_link.physics.decoy_bb84 import expected_model
     from qkd_sim_link.scenario import load
@@ -91,7 +90,7 @@ def _link(scenario: str, pulses: int | None, policy: dict[str, Any]) -> "Link":
     terms = Terms(
         link_id=LinkId(loaded.name),
         settings=settings,
-        theorem=theorem_for(DecoyPlan, policy.pop("theorem")).name,
+        theorem=_theorem(policy.pop("theorem")),
         policy=SecurityPolicy(**policy),
         segment_pads=0,
         config_digest="",
@@ -110,6 +109,18 @@ def _link(scenario: str, pulses: int | None, policy: dict[str, Any]) -> "Link":
         correction=correction,
         disclosed_expected=disclosed_expected,
     )
+
+
+def _theorem(named: str | None) -> str:
+    """Its name. Raises ConfigError for one that makes no keys of pulses."""
+    from qkd_core.errors import ConfigError, PlanRefused
+    from qkd_core.proofs.theorems import theorem_for
+    from qkd_core.types.plans import DecoyPlan
+
+    try:
+        return theorem_for(DecoyPlan, named).name
+    except PlanRefused as error:
+        raise ConfigError(f"--theorem: {error}") from error
 
 
 def _progress(done: int, total: int) -> None:

@@ -11,7 +11,9 @@ import click
 
 if TYPE_CHECKING:
     from keyferry.config.site import SiteSettings
+    from qkd_core.types.monitors import MonitorSettings
 
+MONITORS = ("arrival_distance", "double_click_share", "self_test")  # as the site file names them
 SITE = click.argument("site", type=click.Path(dir_okay=False, path_type=Path))
 
 
@@ -52,7 +54,11 @@ def would_run_with(settings: "SiteSettings", n_secret: int) -> dict[str, Any]:
             "eps_sec": security.eps_sec,
             "eps_cor": security.eps_cor,
             "abort_rate": security.abort_rate,
+            "epsilon_alarm": settings.epsilon.alarm,
+            "epsilon_limit": settings.epsilon.limit,
         },
+        "correction": sorted(link.correction),
+        "monitors": monitors_on(link.monitors),
         "block": {
             **({} if n_pulses is None else {"n_pulses": n_pulses}),
             "duration_s": link.settings.link_s,
@@ -62,6 +68,12 @@ def would_run_with(settings: "SiteSettings", n_secret: int) -> dict[str, Any]:
         "auditor_key": str(settings.audit.auditor_key) if settings.audit.auditor_key else None,
         "policies": [entry.policy.name for entry in settings.policies],
     }
+
+
+def monitors_on(monitors: "MonitorSettings | None") -> list[str]:
+    """Their names; a limit of 0 is a limit."""
+    held = {} if monitors is None else {name: getattr(monitors, name) for name in MONITORS}
+    return [name for name, limit in held.items() if limit is not None and limit is not False]
 
 
 def light(block: dict[str, Any]) -> str:
@@ -78,16 +90,26 @@ def check_lines(told: dict[str, Any]) -> list[str]:
         "accepts": ", ".join(told["accept_provenance"]),
         "theorem": security["theorem"],
         "security": f"eps_sec {security['eps_sec']:g}, eps_cor {security['eps_cor']:g}",
+        "epsilon": (
+            f"alarm {_epsilon(security['epsilon_alarm'])}, limit"
+            f" {_epsilon(security['epsilon_limit'])}, of all blocks and tags together"
+        ),
         "aborts": f"one block in {1 / security['abort_rate']:.0f} on a healthy link",
         "blocks": (
             f"{light(block)}, {block['duration_s']:g} s each,"
             f" {block['secret_bits']} secret bits if the link is as the model says"
         ),
+        "correction": ", ".join(told["correction"]),
+        "monitors": ", ".join(told["monitors"]) or "none is on",
         "SAEs": ", ".join(told["saes"]) or "none",
         "auditor": told["auditor_key"] or "none: records have no MACs",
         "policies": ", ".join(told["policies"]) or "none",
     }
     return [f"{name:10} {value}" for name, value in lines.items()]
+
+
+def _epsilon(value: float | None) -> str:
+    return "none" if value is None else f"{value:g}"
 
 
 @click.command()

@@ -41,9 +41,11 @@ def up(*, state: Path, scenario: str, once: bool, as_json: bool) -> None:
     from keyferry.up.progress import show
     from keyferry.up.run import running
     from qkd_core.errors import ConfigError
+    from qkd_sim_link.links import load_link
 
     if as_json and not once:
         raise ConfigError("--json: goes with --once")
+    load_link(scenario)  # a wrong one is refused before anything is made
     console = Console(stderr=once)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # all end the contexts below
         signal.signal(number, signal.default_int_handler)

@@ -81,8 +81,12 @@ class PairAlice:
         return sifted
 
     def learn_from(self, block: DistilledBlock) -> None:
-        """What its key says of the key basis' errors, for the blocks to come."""
-        self._learned = learn_key_errors(self._believed, block.n_errors, block.n_sifted)
+        """What its key says of the key basis' errors, for the blocks to come.
+
+        Not when a frame was told whole: its errors are known to one end alone.
+        """
+        if not block.effort.frames_failed:
+            self._learned = learn_key_errors(self._believed, block.n_errors, block.n_sifted)
 
     def doubt(self) -> None:
         """A key was not corrected: it may have had more errors than was believed."""

@@ -26,7 +26,7 @@ def form_events(time_ps, detector, window_ps, hold_off_ps, event_ps, seen):  # n
         mask = np.uint8(1 << detector[i])
         if n and t - event_ps[n - 1] <= window_ps:
             seen[n - 1] |= mask
-        elif i == 0 or t - time_ps[i - 1] >= hold_off_ps:
+        elif i and t - time_ps[i - 1] >= hold_off_ps:  # before the first one nobody looked
             event_ps[n], seen[n] = t, mask
             n += 1
     return n

@@ -7,8 +7,8 @@ within about a hundred bytes.
 
 Equal keys pass or fail alike, so both sites come to the same verdict without a word. The verdict
 is known to everybody, and a uniform key that is known to have passed is no longer quite uniform:
-by a false alarm's probability, `FALSE_ALARM`, which adds to ``eps_sec``. It is so small that it is
-less than a thousandth of any ``eps_sec`` from 1e-15 on, and that no healthy link loses a block.
+by a false alarm's probability, which the block spends besides ``eps_sec``. It is so small that no
+healthy link loses a block.
 """
 
 import numpy as np
@@ -17,10 +17,11 @@ from qkd_core.errors import KeyNotRandom
 from qkd_core.kernels.health import longest_run, most_in_window
 from qkd_core.photons.health_census import TESTS, Bytes, Census, Failing
 from qkd_core.photons.health_cutoffs import WINDOW, proportion_cutoff, repetition_cutoff
+from qkd_core.proofs.ledger import HEALTH_EPSILON
 from qkd_core.types.bits import wipe
 from qkd_core.types.blocks import SecretKey
 
-FALSE_ALARM = 2.0**-60  # of all tests of a key together, 9e-19
+FALSE_ALARM = HEALTH_EPSILON  # of all tests of a key together
 SHARE = FALSE_ALARM / (TESTS + 2)  # of each test
 BYTE_BITS = 8  # of entropy in a byte of a uniform key
 

@@ -60,15 +60,17 @@ Assumptions:
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 from math import floor, log, log2
 
 from qkd_core.proofs.correctness import correctness_cost_bits
 from qkd_core.proofs.entropy import HALF, ROUNDING_BITS, binary_entropy
 from qkd_core.proofs.expectation import limits
+from qkd_core.proofs.rounding import down
 from qkd_core.proofs.sampling import errors_outside_max
 
 THEOREM = "bbm92"
-EPS_TEST_SHARE = 31 / 64  # of eps_sec = 2 eps_test + eps_hash
+EPS_TEST_SHARE = Fraction(31, 64)  # of eps_sec = 2 eps_test + eps_hash
 EPS_HASH_SHARE = 1 / 32
 
 
@@ -114,8 +116,8 @@ class Bounds:
 
 def bounds(premises: Premises) -> Bounds:
     """Evaluate the length. Source: Tomamichel et al. 2012, supplement, Eq. (S3)."""
-    eps_test = EPS_TEST_SHARE * premises.eps_sec
-    eps_hash = EPS_HASH_SHARE * premises.eps_sec
+    eps_test = down(EPS_TEST_SHARE * Fraction(premises.eps_sec))
+    eps_hash = EPS_HASH_SHARE * premises.eps_sec  # exact: a power of two
     phase_errors_max = _phase_errors_max(premises, eps_test)
     phi = min(HALF, phase_errors_max / premises.n_key) if premises.n_key > 0 else HALF
     entropy = premises.n_key * (1 - binary_entropy(phi))

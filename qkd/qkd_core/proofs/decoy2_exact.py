@@ -82,7 +82,7 @@ def bounds(premises: Premises) -> Bounds:
     secrecy_cost = -6 * log2(eps_1)
     n_bits_max = sum(count.high for count in premises.key_counts)
     correctness_cost = correctness_cost_bits(premises.eps_cor, n_bits_max)
-    length = s_key_0 + s_key_1 * (1 - binary_entropy(phi)) - premises.leak_ec
+    length = s_key_0 + floor(s_key_1) * (1 - binary_entropy(phi)) - premises.leak_ec
     length -= secrecy_cost + correctness_cost + ROUNDING_BITS
     return Bounds(
         s_key_0=s_key_0,

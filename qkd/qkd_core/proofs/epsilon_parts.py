@@ -1,17 +1,16 @@
 """How a block's epsilons are split: each line an event that the claim excludes.
 
-eps_sec and eps_cor are agreed; their lines add up to them, see `equal_part`. What may be forged of
-the block's messages is a line of its own, on top of both; `proofs.ledger` has the sums of a link.
+eps_sec and eps_cor are agreed; their lines add up to them, see `equal_part`. The verdict on the
+key's health, and what may be forged of the block's messages, are lines of their own, on top of
+both; `proofs.ledger` has the sums of a link.
 """
 
 from fractions import Fraction
 from math import nextafter
 
-from qkd_core.proofs.ledger import TAG_UNITS, at_least
+from qkd_core.proofs.ledger import HEALTH_EPSILON, TAG_UNITS, TAGS_PER_BLOCK, at_least
 from qkd_core.types.evaluation import Spent
 from qkd_core.types.plans import SecurityPolicy
-
-TAGS_PER_BLOCK = 8  # plan, clicks, bases; acceptance and confirmation of both ends; one to spare
 
 
 def equal_part(eps: float, parts: int) -> float:
@@ -24,5 +23,6 @@ def besides_secrecy(policy: SecurityPolicy) -> tuple[Spent, ...]:
     """The lines that do not depend on the theorem."""
     return (
         Spent(what="correctness: verification", epsilon=policy.eps_cor, times=1),
+        Spent(what="health: the verdict on the key", epsilon=HEALTH_EPSILON, times=1),
         Spent(what="authentication: tags", epsilon=at_least(TAG_UNITS), times=TAGS_PER_BLOCK),
     )

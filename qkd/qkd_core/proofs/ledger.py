@@ -27,6 +27,8 @@ from qkd_core.types.plans import SecurityPolicy
 
 UNITS = 1 << 128  # in an epsilon of 1
 TAG_UNITS = MESSAGE_BYTES_MAX // TAG_BYTES + 1
+TAGS_PER_BLOCK = 8  # plan, clicks, bases; acceptance and confirmation of both ends; one to spare
+HEALTH_EPSILON = 2.0**-60  # 9e-19: a false alarm of the health tests of a key, see there
 
 
 def in_units(epsilon: float) -> int:
@@ -47,8 +49,8 @@ def shown(epsilon: float) -> str:
 
 
 def block_units(policy: SecurityPolicy) -> int:
-    """What a block costs, whatever becomes of it."""
-    return in_units(policy.eps_sec) + in_units(policy.eps_cor)
+    """What a block costs, whatever becomes of it, but for its tags."""
+    return in_units(policy.eps_sec) + in_units(policy.eps_cor) + in_units(HEALTH_EPSILON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +95,10 @@ class Ledger:
         return not self.alarmed and alarm is not None and self.total() >= Fraction(alarm) * UNITS
 
     def allows(self, policy: SecurityPolicy) -> bool:
-        """Whether one more block keeps the sum within the limit."""
+        """Whether one more block, with its tags, keeps the sum within the limit."""
         limit = self.limits.limit
-        return limit is None or self.total() + block_units(policy) <= Fraction(limit) * UNITS
+        more = block_units(policy) + TAGS_PER_BLOCK * TAG_UNITS
+        return limit is None or self.total() + more <= Fraction(limit) * UNITS
 
     def spending(self, what: Spender, units: int, times: int) -> "Ledger":
         """With so much more."""

@@ -95,7 +95,7 @@ def bounds(premises: Premises) -> Bounds:
     correctness_cost = correctness_cost_bits(premises.eps_cor, n_bits_max)
     length = (
         s_key_0
-        + s_key_1 * (1 - binary_entropy(phi))
+        + floor(s_key_1) * (1 - binary_entropy(phi))
         - premises.leak_ec
         - secrecy_cost
         - correctness_cost

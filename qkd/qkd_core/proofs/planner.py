@@ -2,8 +2,9 @@
 
 Chosen before any block, from a model of the link, never from a block that they are for. What is
 maximised is the *expected net key* of a block: the chance that it is accepted, at least 1 - the
-agreed abort rate, times its secret bits less the pads that its own tags take. The dimmest
-intensity is no choice: it is what the source's extinction leaves.
+agreed abort rate, times its secret bits, less the pads that its own tags take, which an aborted
+block takes as well. The dimmest intensity is no choice: it is what the source's extinction
+leaves.
 """
 
 from collections.abc import Callable
@@ -13,8 +14,8 @@ from math import ceil, exp, inf, log
 
 from qkd_core.errors import ConfigError, PlanRefused
 from qkd_core.proofs.entropy import HALF, binary_entropy
-from qkd_core.proofs.epsilon_parts import TAGS_PER_BLOCK
 from qkd_core.proofs.expectation import expected
+from qkd_core.proofs.ledger import TAGS_PER_BLOCK
 from qkd_core.proofs.nelder_mead import Point, climb
 from qkd_core.proofs.plan import PlanRequest, drafted
 from qkd_core.proofs.terms import DisclosedExpected, Terms
@@ -90,7 +91,7 @@ def outlook(link: Link, settings: DecoySettings) -> Outlook:
     )
     plan = drafted(request)
     found = theorem_of(plan.theorem).evaluate(plan)
-    net = (1 - terms.policy.abort_rate) * (found.n_secret - AUTHENTICATION_BITS)
+    net = (1 - terms.policy.abort_rate) * found.n_secret - AUTHENTICATION_BITS
     return Outlook(
         settings=settings,
         plan=replace(plan, n_secret=found.n_secret),

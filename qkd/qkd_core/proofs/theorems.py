@@ -1,5 +1,6 @@
 """Every theorem by its name: those that make keys, and those that reproduce published figures."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from math import ceil
 from typing import Any
@@ -17,6 +18,7 @@ DEFAULTS: dict[type[BlockPlan], str] = {
     DecoyPlan: decoy2_exact.THEOREM,
     PairPlan: bbm92.THEOREM,
 }
+LIGHT: dict[type[BlockPlan], str] = {DecoyPlan: "decoy pulses", PairPlan: "entangled pairs"}
 
 FIXED_LENGTH = (
     "Pulses, thresholds, leak budget and length are fixed before the block and enforced.",
@@ -36,23 +38,28 @@ DECOYS = (
 def theorem_of(name: str) -> Theorem:
     """The theorem of that name. Raises PlanRefused."""
     if name not in _THEOREMS:
-        known = ", ".join(sorted(_THEOREMS))
-        raise PlanRefused(f"theorem {name[:40]!r} is unknown, allowed are {known}")
+        raise _refused(name, "is unknown", DEFAULTS)
     return _THEOREMS[name]
 
 
 def theorem_for(kind: type[BlockPlan], name: str | None) -> Theorem:
     """What plans of ``kind`` are made by: the named theorem, or the default where none is named.
 
-    Raises PlanRefused for one that makes no keys of such plans.
+    Raises PlanRefused for one that is unknown or makes no keys of such plans.
     """
-    theorem = theorem_of(DEFAULTS[kind] if name is None else name)
+    name = DEFAULTS[kind] if name is None else name
+    theorem = _THEOREMS.get(name)
+    if theorem is None:
+        raise _refused(name, "is unknown", (kind,))
     if not theorem.covers(kind):
-        named = ", ".join(sorted(t.name for t in _THEOREMS.values() if t.covers(kind)))
-        raise PlanRefused(
-            f"theorem {theorem.name!r} makes no key of a {kind.__name__}, allowed are {named}"
-        )
+        raise _refused(name, f"makes no key of {LIGHT[kind]}", (kind,))
     return theorem
+
+
+def _refused(name: str, why: str, kinds: Iterable[type[BlockPlan]]) -> PlanRefused:
+    """With those that make keys of plans of such ``kinds``."""
+    makers = {t.name for kind in kinds for t in _THEOREMS.values() if t.covers(kind)}
+    return PlanRefused(f"theorem {name[:40]!r} {why}, allowed are {', '.join(sorted(makers))}")
 
 
 def kind_of(name: str) -> type[BlockPlan]:
@@ -159,11 +166,16 @@ _THEOREMS = {
                 "Squashing at both ends; double clicks give a random bit.",
                 "The chance of a detection does not depend on the basis, nor on earlier ones.",
                 "Bases are chosen at random and independently, and said after the detections.",
+                "Which clicks are a coincidence depends on their times alone.",
+                "Announced times tell nothing of the outcomes: the delays of the detectors are"
+                " alike as far as the resolution shows.",
                 "A block is fixed in time, never by its counts; all of its coincidences are used.",
                 *FIXED_LENGTH,
             ),
             departures=(
                 "Phase errors by exact sampling without replacement, not by Serfling's inequality.",
+                "Thresholds of the key and the test are least numbers, and all coincidences are"
+                " hashed or tested; the paper fixes both numbers.",
                 "eps_sec is split 62 : 2 between sampling and hashing.",
                 "The errors of the key are given away, so only bits about the key count.",
                 "One bit off for rounding.",

@@ -93,7 +93,8 @@ class SiftedKey:
 class ReconciledKey:
     """The sifted key after error correction, equal on both sides except with ``eps_cor``.
 
-    ``disclosed``: what both ends have announced. ``n_errors``: bits that differed.
+    ``disclosed``: what both ends have announced. ``n_errors``: bits that were
+    corrected; of a frame of Cascade that was told whole, those before.
     """
 
     block_id: BlockId

@@ -34,6 +34,7 @@ from qkd_core.keys.issuing import Issuing, Limits, Neighbourhood
 from qkd_core.keys.quotas import Quotas
 from qkd_core.ports import PeerKme
 from qkd_core.types.bits import pack
+from qkd_core.types.epsilon import EpsilonLimits
 from qkd_core.types.ids import BlockId, KmeId, LinkId, Provenance, SaeId, Side
 from qkd_core.types.keys import BlockLayout, NewBlock
 from qkd_core.types.plans import DecoySettings, LinkModel, SecurityPolicy
@@ -76,6 +77,8 @@ def site_settings(settings: dict[str, Any]) -> SiteSettings:
             crl=Path(settings["crl"]) if settings["crl"] else None,
         ),
         security=SecurityPolicy(eps_sec=1e-10, eps_cor=1e-15, abort_rate=0.01),
+        theorem="decoy2-exact",
+        epsilon=EpsilonLimits(),
         link=LinkSettings(
             link_id=LINK,
             peer_kme=KmeId(settings["peer_kme"]),
@@ -88,7 +91,7 @@ def site_settings(settings: dict[str, Any]) -> SiteSettings:
                 credential=folder / "credential",
                 timeout_s=1.0,
             ),
-            pulses=DecoySettings(
+            settings=DecoySettings(
                 clock_hz=1e9,
                 n_pulses=1000,
                 intensities=(0.5, 0.1, 0.0),
@@ -99,6 +102,7 @@ def site_settings(settings: dict[str, Any]) -> SiteSettings:
             timeout_s=1.0,
             blocks_in_flight=1,
             correction=frozenset(Method),
+            monitors=None,
         ),
         api=ApiSettings(
             listen=Address(host="127.0.0.1", port=settings["port"]),

@@ -107,7 +107,7 @@ def test_json_is_one_line_a_file(files):
     assert holds["theorem"] == {"name": "decoy2-exact", "version": "1"}
     assert holds["n_secret"] <= holds["n_secret_max"] < holds["n_secret"] + 64
     assert holds["bounds"]["length"][0] >= holds["n_secret"]
-    assert [line["times"] for line in holds["ledger"]] == [4, 4, 1, 10, 2, 1, 8]
+    assert [line["times"] for line in holds["ledger"]] == [4, 4, 1, 10, 2, 1, 1, 8]
     assert (refused["accepted"], refused["readable"]) == (False, True)
     assert (unreadable["accepted"], unreadable["readable"]) == (False, False)
 

@@ -194,7 +194,7 @@ def test_a_wrong_option_starts_nothing(tmp_path, arguments, said):
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "state" / "a").exists()
+    assert not (tmp_path / "state").exists()
 
 
 def test_a_state_directory_that_cannot_be_one_is_said_in_one_line(tmp_path):
@@ -219,3 +219,11 @@ def test_auditing_a_folder_without_a_store_is_an_error(tmp_path):
     done = keyferry("audit", "verify", str(tmp_path))
     assert done.returncode == 2
     assert "holds no store.sqlite" in done.stderr
+
+
+@pytest.mark.parametrize("theorem", ["foo", "rusca2018"])
+def test_a_theorem_that_makes_no_key_of_pulses_is_a_wrong_setting(theorem):
+    done = keyferry("proof", "plan", "direct-25km", "--theorem", theorem)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"keyferry: --theorem: theorem '{theorem}' ")
+    assert done.stderr.count("\n") == 1

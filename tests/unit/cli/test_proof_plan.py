@@ -58,7 +58,17 @@ def test_the_text_has_both_columns_and_the_reason_where_the_scenario_cannot_be_p
     [
         (["nowhere"], ConfigError, "scenario 'nowhere'"),
         (["direct-25km", "--eps-sec", "0"], ConfigError, "eps_sec 0.0: between 0 and 1"),
-        (["direct-25km", "--theorem", "rusca2018"], PlanRefused, "allowed are decoy2-exact"),
+        (
+            ["direct-25km", "--theorem", "foo"],
+            ConfigError,
+            "--theorem: theorem 'foo' is unknown, allowed are decoy2-exact, lim2014",
+        ),
+        (
+            ["direct-25km", "--theorem", "rusca2018"],
+            ConfigError,
+            "makes no key of decoy pulses, allowed are decoy2-exact, lim2014",
+        ),
+        (["direct-25km", "--theorem", "bbm92"], ConfigError, "makes no key of decoy pulses"),
         (["direct-25km", "--pulses", "1000"], PlanRefused, "no settings give key"),
     ],
 )

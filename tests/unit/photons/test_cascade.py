@@ -230,8 +230,8 @@ def unlucky_keys(n, *, repaired):
     return [SiftedKey(BlockId(1), pack(bits), n, NO_TALLIES) for bits in (key, wrong)]
 
 
-def test_a_frame_that_fails_twice_is_told_whole_and_counted_as_its_length():
-    """The padding of the frame counts for nothing."""
+def test_a_frame_that_fails_twice_is_told_whole_and_counted_with_its_hashes():
+    """Its parities follow from it, the hashes of the other end's frame do not."""
     n = 4000
     keys = unlucky_keys(n, repaired=False)
 
@@ -239,7 +239,7 @@ def test_a_frame_that_fails_twice_is_told_whole_and_counted_as_its_length():
 
     np.testing.assert_array_equal(bob.bits, keys[0].bits)
     assert alice.effort.frames_failed == bob.effort.frames_failed == 1
-    assert alice.disclosed.about_key == bob.disclosed.about_key == n
+    assert alice.disclosed.about_key == bob.disclosed.about_key == n + 2 * HASH_BITS
 
 
 def test_a_frame_that_fails_once_is_repaired_and_no_more_told_than_is_counted():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qkd_core.errors import ChannelError, LinkError
@@ -87,6 +87,7 @@ def test_too_many_events_are_refused_where_they_are_made(monkeypatch):
         encoded(random_times(11), 16)
 
 
+@settings(deadline=None)
 @given(altered(BODY))
 def test_a_body_is_refused_or_it_is_that_of_its_times(body):
     found = []
@@ -97,6 +98,7 @@ def test_a_body_is_refused_or_it_is_that_of_its_times(body):
         np.testing.assert_array_equal(decoded(encoded(times, 16), 16, GAP), times)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(GAP, 10**10), max_size=60), st.integers(-(10**17), 10**17))
 def test_any_times_come_back(gaps, first):
     times = first + np.cumsum(np.array([0, *gaps]))

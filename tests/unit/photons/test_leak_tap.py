@@ -99,6 +99,7 @@ class Cascade:
     waiting: list = field(init=False)
     open: list = field(default_factory=list)
     of_frame: dict = field(init=False)
+    hashes: int = field(init=False)
     bad: list = field(default_factory=list)
     questions: list = field(default_factory=list)  # bits asked of each running frame
     finishing: list = field(default_factory=list)
@@ -106,6 +107,7 @@ class Cascade:
     def __post_init__(self):
         self.waiting = list(self.chosen)
         self.of_frame = dict.fromkeys(self.chosen, 0)
+        self.hashes = 0
 
     @property
     def goes_on(self):
@@ -126,6 +128,7 @@ class Cascade:
                 n_bits = self.frames.n_bits_of(frame)
                 at += n_words(n_bits)
                 self.told.whole += 1
+                # its parities follow from its bits; the hashes were of the other end's frame
                 self.of_frame[frame] = max(self.of_frame[frame], n_bits)
         self.questions, self.finishing = [], []
         if self.bad and not self.open:
@@ -163,8 +166,7 @@ class Cascade:
         for frame, count in running:
             self.of_frame[frame] += count  # each will be answered by one bit
             self.told.errors += count
-        for frame in self.finishing:
-            self.of_frame[frame] += HASH
+        self.hashes += HASH * len(self.finishing)
         self.open = [frame for frame, _ in running]
         per_word = 4 if 64 * self.frames.words <= 1 << 16 else 2
         at += -(-sum(self.questions) // per_word)
@@ -196,7 +198,7 @@ def tap_cascade(plan, n_bits, sent):
             assert at == words.size, "the tap understands every word"
     for each in (at_bob, at_alice):
         assert not each.goes_on
-        told.key += sum(each.of_frame.values())
+        told.key += sum(each.of_frame.values()) + each.hashes
     return told
 
 

@@ -14,9 +14,9 @@ from qkd_core.types.ids import BlockId, LinkId, Side
 from qkd_core.types.plans import SecurityPolicy
 
 
-def test_a_block_costs_its_secrecy_and_its_correctness():
+def test_a_block_costs_its_secrecy_its_correctness_and_the_verdict_on_its_health():
     policy = SecurityPolicy(eps_sec=2.0**-40, eps_cor=2.0**-60, abort_rate=0.5)
-    assert block_units(policy) == 2**88 + 2**68  # the abort rate costs nothing
+    assert block_units(policy) == 2**88 + 2**68 + 2**68  # the abort rate costs nothing
 
 
 def test_a_part_of_a_unit_is_a_unit():

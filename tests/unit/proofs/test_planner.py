@@ -94,7 +94,7 @@ def test_an_outlook_is_what_an_engine_would_plan_and_what_it_leaves(found):
 
     assert plan == chosen.plan
     assert plan.n_secret == chosen.n_secret
-    assert chosen.net_bits == pytest.approx(0.99 * (chosen.n_secret - AUTHENTICATION_BITS))
+    assert chosen.net_bits == pytest.approx(0.99 * chosen.n_secret - AUTHENTICATION_BITS)
     assert chosen.net_rate_hz == pytest.approx(chosen.net_bits * 10**9 / SHORT)
 
 

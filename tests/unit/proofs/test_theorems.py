@@ -120,9 +120,9 @@ def test_the_ledger_spends_what_was_agreed_and_no_more(name, eps_sec):
     assert spent("correctness: ") == Fraction(POLICY.eps_cor)
     assert 0 <= 1 - spent("secrecy: ") / Fraction(eps_sec) < Fraction(1, 2**52)
     assert 0 < spent("authentication: ") < Fraction(1, 10**27)
-    assert all(
-        s.what.split(": ")[0] in ("secrecy", "correctness", "authentication") for s in ledger
-    )
+    assert spent("health: ") == Fraction(1, 2**60)
+    kinds = ("secrecy", "correctness", "health", "authentication")
+    assert all(s.what.split(": ")[0] in kinds for s in ledger)
 
 
 def test_decoy_parts_are_those_of_the_budget_of_21():
@@ -143,6 +143,26 @@ def test_the_default_is_exact_and_gives_more_key():
 def test_what_makes_no_key_of_decoy_pulses_is_refused_by_name(name):
     with pytest.raises(PlanRefused, match=f"theorem '{name}'.*allowed are"):
         decoys(name)
+
+
+@pytest.mark.parametrize("name", ["wishful", "lim2021", "bbm92", "lim2014"])
+def test_a_refusal_names_only_what_makes_keys_of_that_light(name):
+    for kind, light, makers in (
+        (DecoyPlan, "decoy pulses", "decoy2-exact, lim2014"),
+        (PairPlan, "entangled pairs", "bbm92"),
+    ):
+        if name in makers.split(", "):
+            assert theorem_for(kind, name).name == name
+            continue
+        why = "is unknown" if name == "wishful" else f"makes no key of {light}"
+        with pytest.raises(PlanRefused) as refused:
+            theorem_for(kind, name)
+        assert str(refused.value) == f"theorem '{name}' {why}, allowed are {makers}"
+
+
+def test_an_unknown_theorem_is_refused_with_all_that_make_keys():
+    with pytest.raises(PlanRefused, match=r"unknown, allowed are bbm92, decoy2-exact, lim2014$"):
+        kind_of("wishful")
 
 
 @pytest.mark.parametrize("name", FOR_FIGURES)

@@ -194,7 +194,7 @@ def test_settings_that_the_devices_cannot_have_are_refused():
     [
         ("pair_rate_hz = 4e6", "pair_rate_hz = -1.0", "source.pair_rate_hz = -1.0: must be"),
         ("hold_off_ns = 50.0", "hold_off_ns = 30.0", "hold_off_ns 30: at least dead_time_ns, 40"),
-        ("window_ps = 600", "window_ps = 8", "resolution_ps 16, window_ps 8"),
+        ("window_ps = 600", "window_ps = 8", "resolution_ps 128, window_ps 8"),
         ("wander = 1e-11", "", "clock.wander is missing"),
         ('kind = "pairs"', 'kind = "pears"', "kind = 'pears': must be one of pulses, pairs"),
         ('kind = "pairs"', "", "source.intensities is missing"),

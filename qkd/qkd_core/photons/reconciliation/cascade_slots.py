@@ -82,7 +82,6 @@ class Slots:
     def finish(self, ended: npt.NDArray[np.bool_]) -> None:
         """Those of the running that ``ended`` says wait for a verdict from now on: hashes come."""
         self.finishing, self.running = self.running[ended], self.running[~ended]
-        self.told[self.finishing] += HASH_BITS
 
     def release(self) -> None:
         """The finishing have their verdicts: their slots are free."""
@@ -92,7 +91,10 @@ class Slots:
         self._bad.append((self.frame(slot), int(self.told[slot])))
 
     def count_whole(self, slot: int, budget: Budget) -> int:
-        """Count a frame as told whole; its words. Raises ReconciliationFailed."""
+        """Count a frame as told whole; its words. Raises ReconciliationFailed.
+
+        Parities that were told follow from it. Hashes do not: they are of the other end's frame.
+        """
         n_bits = self._n_bits[slot]
         budget.spend(max(0, n_bits - int(self.told[slot])), 0)
         self.failed += 1
