@@ -19,6 +19,7 @@ from qkd_core.types.plans import SecurityPolicy
 POLICY = SecurityPolicy(eps_sec=1e-9, eps_cor=1e-12, abort_rate=0.01)
 FINER = SecurityPolicy(eps_sec=4e-26, eps_cor=4e-26, abort_rate=0.01)  # lost in a sum of floats
 TAG = Fraction((1 << 32) // 16 + 1, 1 << 128)  # (L + 1) / 2^128, of a message of 4 GiB
+HEALTH = Fraction(1, 1 << 60)  # of the verdict on a key's health
 PAD_RUN = 16  # the most pads that one mark may cover
 
 
@@ -28,7 +29,7 @@ def begin(site: SiteStore, *numbers: int, policy: SecurityPolicy = POLICY) -> No
 
 
 def exactly(policy: SecurityPolicy) -> Fraction:
-    return Fraction(policy.eps_sec) + Fraction(policy.eps_cor)
+    return Fraction(policy.eps_sec) + Fraction(policy.eps_cor) + HEALTH
 
 
 def nothing_is_spent_at_first(sites: TwoSites) -> None:
