@@ -110,7 +110,7 @@ def test_the_certificates_of_a_running_site_hold(up, tmp_path):
 
 def test_the_formulas_of_the_readme_are_evaluated(up):
     said = typed(block_with("proof plob", "proof list", "proof plan"), up.state)
-    assert "0.0144996" in said  # -log2(1 - 0.01)
+    assert "0.0144995696951" in said  # -log2(1 - 0.01)
     assert "n_secret" in said or "secret" in said
 
 
