@@ -5,7 +5,8 @@ distances (Portmann and Renner, Rev. Mod. Phys. 94, 025008 (2022)), so the sum c
 that was begun, with key or without, and every tag. It is about one link since its pre-shared
 secret came: a new secret, carried by hand, rests on nothing before it and begins a new sum.
 
-* A block costs ``eps_sec + eps_cor`` of its plan; its verification hash is in ``eps_cor``.
+* A block costs ``eps_sec + eps_cor`` of its plan, whose verification hash is in ``eps_cor``, and
+  `HEALTH_EPSILON`.
 * A tag costs (L + 1) / 2^128 (Wegman and Carter 1981), L blocks of the longest message that a tag
   may cover. The length of the message at hand would not do: who shortens a long one forges it with
   a probability that goes by the long one. Hash keys are used for many tags and their errors add
