@@ -13,7 +13,8 @@ import numpy as np
 from cascade_points import NO_TALLIES, plan_for
 
 from qkd_core.photons.reconciliation import ldpc
-from qkd_core.photons.reconciliation.ldpc_frames import cut, entropy_of
+from qkd_core.photons.reconciliation.ldpc_frames import cut
+from qkd_core.proofs.entropy import binary_entropy
 from qkd_core.types.blocks import ReconciledKey, SiftedKey
 from qkd_core.types.ids import BlockId
 from qkd_core.types.plans import BlockPlan
@@ -85,7 +86,7 @@ def run(variant: str, frame_bits: int, qber: float, frames: int, seed: int, **ho
         if not np.array_equal(found[0].bits, found[1].bits):
             raise RuntimeError("the keys differ after all frames were confirmed")
         about_key, effort = found[1].disclosed.about_key, found[1].effort
-        need = n_bits * entropy_of(int(np.bitwise_count(errors).sum()) / n_bits)
+        need = n_bits * binary_entropy(int(np.bitwise_count(errors).sum()) / n_bits)
         told, needed = told + about_key, needed + need
         if effort.frames_failed:
             failures += 1

@@ -8,7 +8,11 @@ from typing import Any
 
 import click
 
-OTHERS = {"list": "proof:list_functions", "plan": "proof_plan:plan"}
+OTHERS = {
+    "list": "proof:list_functions",
+    "plan": "proof_plan:plan",
+    "theorems": "proof:list_theorems",
+}
 
 
 class ProofGroup(click.Group):
@@ -72,6 +76,40 @@ def list_functions(*, as_json: bool) -> None:
         may = "".join(f" [{each}]" for each in optional(function.inputs))
         click.echo(f"{name}: {function.about}")
         click.echo(f"    {' '.join(needed(function.inputs))}{may}")
+
+
+@click.command(name="theorems")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def list_theorems(*, as_json: bool) -> None:
+    """Show every theorem: what it assumes, where it holds, how it departs from its source.
+
+    \b
+    Example:
+      keyferry proof theorems
+    """
+    from qkd_core.proofs.theorems import names, theorem_of
+
+    theorems = [theorem_of(name) for name in names()]
+    if as_json:
+        rows = {
+            each.name: {
+                "version": each.version,
+                "source": each.source,
+                "makes_keys": each.keys is not None,
+                "domain": each.domain,
+                "assumptions": each.assumptions,
+                "departures": each.departures,
+            }
+            for each in theorems
+        }
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for each in theorems:
+        click.echo(f"{each.name}, version {each.version}: {each.source}")
+        click.echo(f"    domain: {each.domain}")
+        for what, sentences in (("assumes", each.assumptions), ("departs", each.departures)):
+            for sentence in sentences:
+                click.echo(f"    {what}: {sentence}")
 
 
 def _command(name: str) -> click.Command:

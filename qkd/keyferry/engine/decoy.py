@@ -1,15 +1,16 @@
 """The two ends of a link of decoy pulses: plans from what was learned, clicks into sifted bits."""
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from keyferry.channel.conversation import Conversation
+from keyferry.engine.block import watched_urandom
 from keyferry.engine.planning import USUAL, PadRefill, require_plan_for
 from keyferry.engine.terms import LinkTerms
 from qkd_core.errors import PlanRefused
 from qkd_core.photons.alignment import align
+from qkd_core.photons.entropy import Entropy
 from qkd_core.photons.monitors import Watch
 from qkd_core.photons.reconciliation.stage import disclosed_expected
 from qkd_core.photons.sifting import sift_alice, sift_bob
@@ -86,7 +87,7 @@ class DecoyBob:
     terms: LinkTerms
     device: BobDevice
     watch: Watch | None = None
-    entropy: Callable[[int], bytes] = os.urandom
+    entropy: Entropy = field(default_factory=watched_urandom)
 
     def check(self, plan: BlockPlan, block_id: BlockId) -> None:
         """The peer's plan, re-derived here. Raises PlanRefused, ProvenanceRefused, LinkError."""

@@ -61,10 +61,10 @@ Assumptions:
 
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor, log, log2
+from math import log, log2
 
 from qkd_core.proofs.correctness import correctness_cost_bits
-from qkd_core.proofs.entropy import HALF, ROUNDING_BITS, binary_entropy
+from qkd_core.proofs.entropy import HALF, ROUNDING_BITS, binary_entropy, whole_bits
 from qkd_core.proofs.expectation import limits
 from qkd_core.proofs.rounding import down
 from qkd_core.proofs.sampling import errors_outside_max
@@ -133,7 +133,7 @@ def bounds(premises: Premises) -> Bounds:
         secrecy_cost=secrecy_cost,
         correctness_cost=correctness_cost,
         length=length,
-        n_secret=max(0, floor(length)) if phi < HALF else 0,
+        n_secret=whole_bits(length, phi),
     )
 
 

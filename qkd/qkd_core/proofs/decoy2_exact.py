@@ -26,7 +26,7 @@ from math import ceil, floor, log, log2
 
 from qkd_core.proofs.clopper_pearson import mean_at_least, mean_at_most
 from qkd_core.proofs.correctness import correctness_cost_bits
-from qkd_core.proofs.entropy import HALF, ROUNDING_BITS, binary_entropy
+from qkd_core.proofs.entropy import HALF, ROUNDING_BITS, binary_entropy, whole_bits
 from qkd_core.proofs.epsilon_parts import equal_part
 from qkd_core.proofs.sampling import errors_outside_max
 from qkd_core.proofs.two_decoys import (
@@ -95,7 +95,7 @@ def bounds(premises: Premises) -> Bounds:
         secrecy_cost=secrecy_cost,
         correctness_cost=correctness_cost,
         length=length,
-        n_secret=max(0, floor(length)) if phi < HALF else 0,
+        n_secret=whole_bits(length, phi),
     )
 
 

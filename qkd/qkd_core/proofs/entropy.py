@@ -1,6 +1,6 @@
 """The entropy of a key with errors, and what rounding may cost a length."""
 
-from math import log, log1p, log2
+from math import floor, log, log1p, log2
 
 HALF = 0.5  # the error rate beyond which a bound says nothing
 
@@ -20,3 +20,8 @@ def binary_entropy(p: float) -> float:
     if p >= HALF:
         return 1.0
     return -p * log2(p) - (1 - p) * log1p(-p) / log(2) if p > 0 else 0.0
+
+
+def whole_bits(length: float, phi: float) -> int:
+    """The length as a number of bits: never above ``length``, 0 where phi is 1/2."""
+    return max(0, floor(length)) if phi < HALF else 0

@@ -31,7 +31,8 @@ from fractions import Fraction
 from math import ceil, floor, log, log2, sqrt
 
 from qkd_core.proofs.correctness import correctness_cost_bits
-from qkd_core.proofs.entropy import HALF, ROUNDING_BITS, binary_entropy
+from qkd_core.proofs.entropy import HALF, ROUNDING_BITS, binary_entropy, whole_bits
+from qkd_core.proofs.fung import fung_gamma
 from qkd_core.proofs.rounding import down, up
 from qkd_core.proofs.sampling import errors_outside_max
 from qkd_core.proofs.two_decoys import (
@@ -86,7 +87,7 @@ def bounds(premises: Premises) -> Bounds:
     errors = premises.test_errors
     v_test_1 = single_photon_errors(light, errors, _means(premises, errors))
     ratio = min(HALF, v_test_1 / s_test_1) if s_test_1 > 0 else HALF
-    gamma = _gamma(premises.eps_sec, ratio, s_test_1, s_key_1)
+    gamma = fung_gamma(premises.eps_sec / EPSILON_PARTS, ratio, s_test_1, s_key_1)
     deviating = OUTWARD * (ratio + gamma)
     phi_sampling = _phi_sampling(premises.eps_sec, v_test_1, s_test_1, s_key_1)
     phi = min(HALF, max(deviating, phi_sampling))
@@ -116,7 +117,7 @@ def bounds(premises: Premises) -> Bounds:
         secrecy_cost=secrecy_cost,
         correctness_cost=correctness_cost,
         length=length,
-        n_secret=max(0, floor(length)) if phi < HALF else 0,
+        n_secret=whole_bits(length, phi),
     )
 
 
@@ -128,15 +129,6 @@ def _means(premises: Premises, counts: Intervals) -> Means:
     low_1, low_2, low_3 = (max(0.0, down(count.low - exactly)) for count in counts)
     high_1, high_2, high_3 = (up(count.high + exactly) for count in counts)
     return Means(least=(low_1, low_2, low_3), most=(high_1, high_2, high_3))
-
-
-def _gamma(a: float, b: float, c: float, d: float) -> float:
-    """gamma(a, b, c, d) of Eq. (5); 0 where it is not defined, or no error was seen."""
-    if not 0 < b < 1 or min(c, d) <= 0:
-        return 0.0
-    inverse = (c + d) / (c * d)
-    logarithm = log2(inverse / ((1 - b) * b) * EPSILON_PARTS**2 / a**2)
-    return sqrt(inverse * (1 - b) * b / log(2) * max(0.0, logarithm))
 
 
 def _phi_sampling(eps_sec: float, v_test_1: float, s_test_1: float, s_key_1: float) -> float:

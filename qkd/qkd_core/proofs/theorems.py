@@ -8,7 +8,7 @@ from typing import Any
 from qkd_core.errors import PlanRefused
 from qkd_core.proofs import bbm92, decoy2_exact, lim2014
 from qkd_core.proofs.correctness import correctness_cost_bits
-from qkd_core.proofs.formulas.domain import FUNG_ERRORS_MIN
+from qkd_core.proofs.fung import FUNG_ERRORS_MIN
 from qkd_core.proofs.theorem import Derived, KeyTheorem, Theorem
 from qkd_core.proofs.two_decoys import premises_of, secrecy
 from qkd_core.types.evaluation import Spent
@@ -199,7 +199,7 @@ _THEOREMS = {
             "'bbm92' is the same with exact sampling",
         ),
         _published(
-            "tomamichel-leverrier2017",
+            "tomamichel_leverrier2017",
             "Tomamichel and Leverrier, Quantum 1, 14 (2017)",
             "'bbm92' samples exactly",
         ),

@@ -77,3 +77,18 @@ def test_an_unknown_function_is_a_usage_error():
 
     assert done.exit_code == 2
     assert "No such command 'shor1994'" in done.stderr
+
+
+def test_every_theorem_is_shown_with_what_it_rests_on():
+    told, said = json.loads(run("theorems", "--json").stdout), run("theorems").stdout
+
+    assert {name for name, each in told.items() if each["makes_keys"]} == {
+        "decoy2-exact",
+        "lim2014",
+        "bbm92",
+    }
+    for name, each in told.items():
+        for line in (f"{name}, version {each['version']}: {each['source']}", each["domain"]):
+            assert line in said
+        for sentence in (*each["assumptions"], *each["departures"]):
+            assert sentence in said

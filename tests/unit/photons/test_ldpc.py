@@ -12,10 +12,10 @@ from qkd_core.photons.reconciliation.ldpc_frames import (
     LEAST_DEGREE,
     VARIANTS,
     cut,
-    entropy_of,
     inefficiency,
 )
 from qkd_core.photons.reconciliation.ldpc_ladder import LANES, code, mothers
+from qkd_core.proofs.entropy import binary_entropy
 from qkd_core.types.authentication import MessageKind
 from qkd_core.types.bits import pack
 from qkd_core.types.blocks import PairTallies, ReconciledKey, SiftedKey
@@ -108,7 +108,7 @@ def test_every_error_rate_has_a_code_that_corrects_it(correct, qber):
 
     np.testing.assert_array_equal(outcome.bob.bits, keys[0])
     if 0.005 <= qber <= 0.11:  # one frame and a short one; failing both: below 1e-3
-        assert outcome.bob.disclosed.about_key < 1.6 * 130_000 * entropy_of(qber)
+        assert outcome.bob.disclosed.about_key < 1.6 * 130_000 * binary_entropy(qber)
 
 
 def test_swapped_roles_share_the_work_and_take_either_ends_bits(correct):
@@ -362,5 +362,5 @@ def test_codes_tell_what_the_table_says():
     for qber in np.linspace(0.005, 0.11, 40):
         for lanes in LANES:
             n = cut(1 << 21, qber, replace(SINGLE, frame_bits=1024 * lanes))[0]
-            f = n.scheme.code.n_checks / n.n_bits / entropy_of(qber)
+            f = n.scheme.code.n_checks / n.n_bits / binary_entropy(qber)
             assert f == pytest.approx(inefficiency(qber, n.scheme.code.lanes), rel=0.002)

@@ -60,7 +60,7 @@ FOR_FIGURES = (
     "rusca2018",
     "wiesemann2024",
     "tomamichel2012",
-    "tomamichel-leverrier2017",
+    "tomamichel_leverrier2017",
     "lim2021",
 )
 

@@ -7,7 +7,7 @@ the last frame is filled up with zeros that both ends know, or announced whole i
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import ceil, inf, log, log2
+from math import ceil, inf, log
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from qkd_core.photons.reconciliation.ldpc_ladder import (
     code,
     mothers,
 )
+from qkd_core.proofs.entropy import binary_entropy
 from qkd_core.types.bits import n_words
 from qkd_core.types.reconciliation import Reconciliation
 
@@ -107,11 +108,6 @@ class Frame:
         return self.n_bits if self.scheme is None else min(self.n_bits, self.scheme.told)
 
 
-def entropy_of(qber: float) -> float:
-    """The binary entropy, in bits."""
-    return -qber * log2(qber) - (1 - qber) * log2(1 - qber)
-
-
 def inefficiency(qber: float, lanes: int) -> float:
     """Checks over n h(q) with which few frames fail.
 
@@ -159,7 +155,7 @@ def cut(n_bits: int, qber: float, how: Reconciliation) -> tuple[Frame, ...]:
 def scheme(qber: float, lanes: int, variant: str) -> Scheme:
     """A code of its natural length for an error rate, and how it is used."""
     how = VARIANTS[variant]
-    entropy = entropy_of(qber)
+    entropy = binary_entropy(qber)
     aim = inefficiency(qber, lanes)
     ratio = (aim + how.spare) * entropy
     mother = _suiting(ratio)
@@ -175,7 +171,7 @@ def shortened(qber: float, n_bits: int, variant: str) -> Scheme:
     best, fewest = None, inf
     for lanes in LANES:
         columns = -(-n_bits // lanes)
-        needed = inefficiency(qber, lanes) * entropy_of(qber) * n_bits / lanes
+        needed = inefficiency(qber, lanes) * binary_entropy(qber) * n_bits / lanes
         mother = next((each for each in mothers() if each.rows >= needed), None)
         if mother is not None and columns <= mother.columns and mother.rows * lanes < fewest:
             best, fewest = (mother.rows, columns, lanes), mother.rows * lanes

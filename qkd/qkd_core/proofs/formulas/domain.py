@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from qkd_core.proofs.fung import FUNG_ERRORS_MIN
+
 PROBABILITY_SLACK = 1e-9  # for probabilities that were rounded when they were written
-FUNG_ERRORS_MIN = 20  # fewer errors in the sample, and gamma fails more often than it says
 
 
 def probabilities_off(probabilities: Sequence[float]) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import log, log2
 from typing import Annotated
 
-from qkd_core.proofs.entropy import HALF, binary_entropy
+from qkd_core.proofs.entropy import HALF, binary_entropy, whole_bits
 from qkd_core.proofs.formulas import two_decoys
 from qkd_core.proofs.formulas.domain import (
     more_errors_than_events,
@@ -20,8 +20,6 @@ from qkd_core.proofs.formulas.domain import (
 from qkd_core.proofs.formulas.lengths import (
     correctness_bits,
     error_correction_bits,
-    fung_gamma,
-    whole_bits,
 )
 from qkd_core.proofs.formulas.source import Source
 from qkd_core.proofs.formulas.stated import (
@@ -34,6 +32,7 @@ from qkd_core.proofs.formulas.stated import (
     Triple,
 )
 from qkd_core.proofs.formulas.two_decoys import Bound
+from qkd_core.proofs.fung import fung_gamma
 
 EPSILON_PARTS = 21  # of eps_sec, all equal: Appendix B, Eq. (B4)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import log2
 from typing import Annotated
 
-from qkd_core.proofs.entropy import HALF, binary_entropy
+from qkd_core.proofs.entropy import HALF, binary_entropy, whole_bits
 from qkd_core.proofs.formulas import one_decoy
 from qkd_core.proofs.formulas.domain import (
     more_errors_than_events,
@@ -22,8 +22,6 @@ from qkd_core.proofs.formulas.domain import (
 from qkd_core.proofs.formulas.lengths import (
     correctness_bits,
     error_correction_bits,
-    fung_gamma,
-    whole_bits,
 )
 from qkd_core.proofs.formulas.source import Source
 from qkd_core.proofs.formulas.stated import (
@@ -36,6 +34,7 @@ from qkd_core.proofs.formulas.stated import (
     Pair,
     Range,
 )
+from qkd_core.proofs.fung import fung_gamma
 
 EPSILON_PARTS = 19  # of eps_sec, all equal: Eq. (A24)
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from math import exp, log, log2, sqrt
 from typing import Annotated
 
-from qkd_core.proofs.entropy import HALF, binary_entropy
-from qkd_core.proofs.formulas.lengths import correctness_bits, whole_bits
+from qkd_core.proofs.entropy import HALF, binary_entropy, whole_bits
+from qkd_core.proofs.formulas.lengths import correctness_bits
 from qkd_core.proofs.formulas.stated import (
     AT_LEAST_0,
     COUNT,

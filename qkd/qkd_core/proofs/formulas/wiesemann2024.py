@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from math import log2, sqrt
 from typing import Annotated
 
-from qkd_core.proofs.entropy import HALF, binary_entropy
+from qkd_core.proofs.entropy import HALF, binary_entropy, whole_bits
 from qkd_core.proofs.formulas import one_decoy
 from qkd_core.proofs.formulas.domain import more_errors_than_events, no_such_light
-from qkd_core.proofs.formulas.lengths import correctness_bits, error_correction_bits, whole_bits
+from qkd_core.proofs.formulas.lengths import correctness_bits, error_correction_bits
 from qkd_core.proofs.formulas.source import Source
 from qkd_core.proofs.formulas.stated import (
     AT_LEAST_1,
