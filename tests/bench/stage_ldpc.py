@@ -20,8 +20,8 @@ from qkd_core.kernels import cpu
 from qkd_core.kernels.ldpc_decoder import BELIEF_STEP
 from qkd_core.kernels.ldpc_syndrome import syndrome
 from qkd_core.photons.reconciliation.ldpc_corrector import MOST_SWEEPS, Decoder
-from qkd_core.photons.reconciliation.ldpc_frames import entropy_of
 from qkd_core.photons.reconciliation.ldpc_ladder import Code, code
+from qkd_core.proofs.entropy import binary_entropy
 from qkd_core.types.bits import unpack
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "efficiency"))
@@ -130,7 +130,7 @@ def _near_the_limit() -> str:
     told = f"{HARD_FRAMES - sum(frames.by_us())} by ours"
     if peer is not None:
         told += f", {HARD_FRAMES - sum(frames.by_peer(peer))} by the peer's"
-    excess = chosen.n_checks / chosen.n_bits / entropy_of(HARD_QBER)
+    excess = chosen.n_checks / chosen.n_bits / binary_entropy(HARD_QBER)
     return f"ldpc: at f {excess:.2f}, of {HARD_FRAMES} frames not corrected: {told}"
 
 

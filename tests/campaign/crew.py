@@ -18,7 +18,8 @@ LOOK_S, POLL_S = 1.0, 0.02
 HOLDER = re.compile(r"jobs ([0-9]+) ")
 UNDER_WAY = (
     "SELECT 1 FROM refreshes"
-    " WHERE state NOT IN ('done', 'retired', 'aborted', 'superseded') LIMIT 1"
+    " WHERE state NOT IN ('done', 'retired', 'aborted', 'superseded')"
+    " UNION ALL SELECT 1 FROM policies WHERE due LIMIT 1"
 )
 
 
@@ -95,7 +96,13 @@ class Crew:
                 self.threads.append(int(re.findall(r"Threads:\s+([0-9]+)", status)[0]))
 
     def is_busy(self) -> bool:
+        """Whether a run is due or under way."""
         return any(self._rows(side, UNDER_WAY) for side in Side)
+
+    def n_seen_to(self, slot: float) -> int:
+        """Policies whose initiator has made ``slot`` due or passed it over."""
+        seen = [self._rows(side, "SELECT coalesce(last_slot, 0) FROM policies") for side in Side]
+        return sum(float(last) >= slot for rows in seen for (last,) in rows)
 
     def n_done(self) -> int:
         """Policies with a generation at both sites."""

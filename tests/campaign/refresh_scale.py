@@ -66,6 +66,7 @@ def campaign(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 crew.kill_leader(list(Side)[number % 2], dice.uniform(0.0, 0.5))
             last = first + (asked.slots - 1) * asked.every
             crew.watch_until(last + 0.7 * asked.every)
+            wait_for(lambda: crew.n_seen_to(last) >= asked.due, "the moments of all", SETTLE_S)
             wait_for(lambda: not crew.is_busy(), "the end of all runs", SETTLE_S)
         finally:
             crew.stop()

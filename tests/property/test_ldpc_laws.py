@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qkd_core.kernels.ldpc_syndrome import syndrome
-from qkd_core.photons.reconciliation.ldpc_frames import cut, entropy_of, inefficiency
+from qkd_core.photons.reconciliation.ldpc_frames import cut, inefficiency
 from qkd_core.photons.reconciliation.ldpc_ladder import LANES, code, mothers
 from qkd_core.types.bits import n_words
 from qkd_core.types.reconciliation import Method, Reconciliation
@@ -64,4 +64,3 @@ def test_frames_cover_a_block_once_and_never_tell_more_than_they_hold(n, qber, l
 def test_no_code_promises_to_beat_the_limit_and_longer_ones_tell_less(qber, lanes):
     assert 1 < inefficiency(qber, lanes) < 1.35
     assert inefficiency(qber, lanes) >= inefficiency(qber, max(LANES))
-    assert 0 < entropy_of(qber) < 1
