@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STATE ?= .keyferry
 PARTS := build/parts.txt
 
-.PHONY: install up test check unit integration test-recordings docs campaign bench efficiency published costs ladder clean
+.PHONY: install up test check unit integration test-recordings docs campaign bench efficiency published pictures costs ladder clean
 
 install: $(VENV)/installed
 
@@ -25,7 +25,7 @@ $(VENV)/installed: pyproject.toml
 	@touch $@
 
 # A cached caller does not notice an edit of its callee in another file: start afresh then.
-KERNELS := $(shell find qkd/qkd_core/kernels sim_link/qkd_sim_link/sampling -name '*.py' 2>/dev/null)
+KERNELS := $(shell find qkd/qkd_core/kernels sim_link/qkd_sim_link/sampling sim_link/qkd_sim_link/formats sim_link/qkd_sim_link/tags -name '*.py' 2>/dev/null)
 $(VENV)/kernels: $(KERNELS) | $(VENV)/installed
 	@rm -rf build/numba-cache $(STATE)/numba-cache; find qkd sim_link -name '*.nb[ic]' -delete
 	@touch $@
@@ -110,6 +110,13 @@ published: $(VENV)/installed
 	$(BIN)/python tests/published/table.py --json > build/published.json && mv build/published.json docs/published.json
 	$(BIN)/python tests/published/table.py --page
 	$(BIN)/python tests/published/table.py --plots docs
+
+# Three pictures of simulated links for sim_link/README.md, about a minute.
+pictures: export NUMBA_CACHE_DIR := $(CURDIR)/build/numba-cache
+pictures: $(VENV)/kernels
+	$(BIN)/keyferry link run direct-25km --seed 1 --plot docs/link_distance.svg
+	$(BIN)/keyferry link run satellite-pass --blocks 5 --seed 1 --plot docs/link_pass.svg
+	$(BIN)/keyferry link run entangled-25km --blocks 5 --seed 1 --plot docs/link_coincidences.svg
 
 # The LDPC codes, designed from nothing into build/codes.json and compared with the stored ones: some minutes.
 ladder: $(VENV)/installed

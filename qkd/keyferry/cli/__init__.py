@@ -1,5 +1,6 @@
 """The ``keyferry`` command. Each command's own module is imported only when it runs."""
 
+import errno
 import importlib
 import logging
 import sys
@@ -30,6 +31,7 @@ COMMANDS = {
     "restore": "backup:restore",
     "sim-link": "link:sim_link",
     "status": "operate:status",
+    "tags": "tags:tags",
     "up": "up:up",
     "warm": "service:warm",
     "zeroise": "operate:zeroise",
@@ -73,6 +75,11 @@ def entry() -> None:
         sys.exit(failed(str(error), 2))
     except QkdError as error:
         sys.exit(failed(str(error), 1))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.stdout = None  # what it still holds cannot be written
+        sys.exit(failed("output cannot be written: no space left on the device", 2))
 
 
 def failed(message: str, code: int) -> int:

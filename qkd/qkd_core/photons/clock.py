@@ -29,6 +29,7 @@ FALSE_ALARM = 1e-9
 EVENTS_MIN = 1000  # of a record; of the first piece that is tried as well, if one has so many
 PIECE_MIN_PS = 2_000_000_000
 TRIALS_MAX = 64  # of a drift, in each direction
+PLAIN = 6  # a peak that stands out so many times more than is needed ends the search for others
 FINE_PS = 512  # the finest bins: about what two detectors and two taggers jitter
 TRACKED_REACH_PS = 100_000.0  # how far a clock may be from where the last block left it
 TRACKED_DRIFT = 1e-7
@@ -120,20 +121,34 @@ def _correlated(a: Times, b: Times, piece: int) -> Guess | None:
     by_chance = part_a.size * part_b.size / BINS
     needed = log(BINS * (2 * n_steps + 1) / FALSE_START)
     spectrum = np.conj(np.fft.rfft(_folded(part_a, from_a, 0.0)))
-    best, most = None, needed
-    for trial in sorted(range(-n_steps, n_steps + 1), key=abs):
+
+    def tried(trial: int) -> tuple[float, int]:
+        """How surprising the highest bin is at a drift of so many steps, and which one it is."""
         drift = trial * step
         circle = _folded(part_b, from_b, -drift / (1 + drift))
         together = np.fft.irfft(spectrum * np.fft.rfft(circle), BINS)
         place = int(np.argmax(together))
-        if (seen := surprise(float(together[place]), by_chance)) > most:
-            most = seen
-            lag = (place - BINS if place >= BINS // 2 else place) * BIN_PS
-            relation = ClockRelation(from_a, from_b + round(lag * (1 + drift)), drift)
-            best = Guess(relation, 2.0 * BIN_PS, step if n_steps else DRIFT_MAX, piece)
-            if seen > 6 * needed:
+        return surprise(float(together[place]), by_chance), place
+
+    most, place, best = needed, -1, 0
+    for trial in sorted(range(-n_steps, n_steps + 1), key=abs):
+        seen, at = tried(trial)
+        if seen > most:
+            most, place, best = seen, at, trial
+            if seen > PLAIN * needed:
                 break
-    return best
+    if place < 0:
+        return None
+    for way in (-1, 1):  # much light in common shows at drifts nearby as well, smeared
+        while abs(best + way) <= n_steps:
+            seen, at = tried(best + way)
+            if seen <= most:
+                break
+            most, place, best = seen, at, best + way
+    drift = best * step
+    lag = (place - BINS if place >= BINS // 2 else place) * BIN_PS
+    relation = ClockRelation(from_a, from_b + round(lag * (1 + drift)), drift)
+    return Guess(relation, 2.0 * BIN_PS, step if n_steps else DRIFT_MAX, piece)
 
 
 def _folded(time_ps: Times, zero: int, rate: float) -> npt.NDArray[np.float32]:

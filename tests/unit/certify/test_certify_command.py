@@ -1,6 +1,7 @@
 """``keyferry certify``: what it prints, and with which exit code."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +11,14 @@ from click.testing import CliRunner
 from keyferry.cli.certify import certify
 
 sys.path.insert(0, str(Path(__file__).parent))
-from certificates import certified, decoy_plan, digested, pair_plan
+from certificates import (
+    certified,
+    decoy_plan,
+    digested,
+    one_decoy_plan,
+    pair_plan,
+    vendor_plan,
+)
 
 sys.path.pop(0)
 
@@ -25,6 +33,8 @@ def files(tmp_path_factory):
     texts = {
         "pulses": json.dumps(pulses),
         "pairs": json.dumps(pairs),
+        "vendor": json.dumps(certified(vendor_plan())),
+        "one decoy": json.dumps(certified(one_decoy_plan())),
         "greedy": json.dumps(digested(greedy)),
         "old": json.dumps({"plan": {}, "leak_ec": 3}),
         "text": "no certificate\nat all",
@@ -57,6 +67,52 @@ def test_a_certificate_that_holds_says_what_the_length_rests_on(files):
     ):
         assert told in done.output
     assert all(len(line) < 140 for line in done.output.splitlines()[1:])
+
+
+def test_one_decoy_is_told_by_two_intensities_and_the_most_vacuum_events(files):
+    done = run(files["one decoy"])
+
+    assert done.exit_code == 0
+    assert "decoy1-exact, version 1: Rusca et al." in done.output
+    for told in ("signal ", "decoy ", "vacuum events in the key", "at most 29,261 vacuum events"):
+        assert told in done.output
+    assert "2 x 5.88e-11  secrecy: vacuum events of both bases" in done.output
+
+
+def test_keys_of_a_vendor_are_told_as_its_word(files):
+    done = run(files["vendor"])
+
+    assert done.exit_code == 0
+    for told in (
+        "block       3 of link a-b, vendor",
+        "vendor-asserted, version 1: the word of a vendor: no theorem",
+        "asserted    that the keys are secret is the word of Example Optics, series 3: ",
+        "keys        128 of 256 bits, for sae-of-a and sae-of-b",
+        "key IDs     SHA-256 cdcd",
+        "32,768 bits are secret, by the vendor's word",
+        "1 x 5e-10  secrecy: privacy amplification",
+        "1 x 8.67e-19  secrecy: the verdict on the vendor's keys",
+        "if the vendor is right",
+    ):
+        assert told in done.output
+    for never in ("certain", "min-entropy", "assumed", "errors"):
+        assert never not in done.output
+
+
+def test_whose_word_it_is_can_be_had_as_json(files):
+    vendor, pulses = (
+        json.loads(run(files[name], "--json").output) for name in ("vendor", "pulses")
+    )
+
+    assert vendor["asserted"] == {
+        "by": "Example Optics, series 3",
+        "saes": ["sae-of-a", "sae-of-b"],
+        "n_keys": 128,
+        "key_bits": 256,
+        "key_ids_digest": "cd" * 32,
+    }
+    assert vendor["leak_ec"] == vendor["leak_ec_max"] == 0
+    assert "asserted" not in pulses
 
 
 def test_pairs_are_told_in_their_own_terms(files):
@@ -117,6 +173,22 @@ def test_a_certificate_may_come_from_a_pipe(files):
 
     assert run("-", input=content).output.startswith("-: holds")
     assert run("-", input="{").exit_code == 2
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=str)
+def test_where_nothing_can_be_written_there_is_one_line_and_no_verdict(files, options):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "keyferry", "certify", files["pulses"], *options],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert done.returncode == 2
+    assert done.stderr == "keyferry: output cannot be written: no space left on the device\n"
 
 
 def test_without_a_file_there_is_nothing_to_certify():

@@ -1,0 +1,1 @@
+"""Files of time tags: readers and writers, each of one format."""
