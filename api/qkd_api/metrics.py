@@ -18,6 +18,7 @@ from qkd_core.ports import PoolGauge
 from qkd_core.types.figures import (
     AuditFigures,
     EpsilonFigures,
+    PairLight,
     PolicyFigures,
     SiteFigures,
     WitnessFigures,
@@ -77,6 +78,8 @@ class SiteCollector(Collector):
             yield GaugeMetricFamily(
                 "keyferry_chsh", "S that its correlators allow; for monitoring", pairs.chsh
             )
+        if figures.pair_light is not None:
+            yield from _of_the_pairs(figures.pair_light)
         yield CounterMetricFamily(
             "keyferry_secret_bits", "Secret bits of the stored blocks", figures.secret_bits
         )
@@ -111,6 +114,33 @@ class SiteCollector(Collector):
         for (policy, state), count in figures.refreshes.items():
             runs.add_metric([policy, state], count)
         yield runs
+
+
+def _of_the_pairs(light: PairLight) -> Iterator[Metric]:
+    """Of the newest block; what is of coincidences, at the side that finds them."""
+    yield GaugeMetricFamily(
+        "keyferry_pair_clicks_hertz", "Clicks in a second of this end's detectors", light.rate_hz
+    )
+    doubles = GaugeMetricFamily(
+        "keyferry_pair_double_clicks", "Events of several detectors, and by chance", labels=["of"]
+    )
+    doubles.add_metric(["seen"], light.double_clicks)
+    doubles.add_metric(["expected"], light.double_clicks_expected)
+    yield doubles
+    if (found := light.coincidences) is None:
+        return
+    for name, text, value in (
+        ("coincidences_hertz", "Coincidences in a second", found.rate_hz),
+        ("accidental_ratio", "Which part of them is accidental", found.accidental),
+        ("missed_ratio", "Which part of the true ones is outside the window", found.missed),
+        ("clock_offset_seconds", "B's clock minus A's when the block began", found.offset_s),
+        ("clock_drift_ratio", "By how much B's clock runs faster", 1e-6 * found.drift_ppm),
+    ):
+        yield GaugeMetricFamily(f"keyferry_pair_{name}", text, value)
+    if found.car is not None:
+        yield GaugeMetricFamily(
+            "keyferry_pair_car", "True coincidences over accidental ones", found.car
+        )
 
 
 def _of_the_policies(policies: Mapping[str, PolicyFigures], now: float) -> Iterator[Metric]:

@@ -35,6 +35,35 @@ def write_private_parts(path: Path, parts: Iterable[bytes], mode: int = 0o600) -
         sync_folder(path.parent)
 
 
+def write_private_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
+    """Put names and contents into ``folder`` durably, each file whole or not at all.
+
+    As `write_private`, but the disk is waited for when all of them are written. Raises ConfigError
+    where one cannot be put; others may be in place then.
+    """
+    partials: dict[Path, Path] = {}
+    with written_at(folder):
+        try:
+            for name, content in files:
+                partial = partials[folder / name] = folder / f"{name}.partial"
+                partial.unlink(missing_ok=True)
+                descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(content)
+            for partial in partials.values():
+                with partial.open("rb") as file:
+                    os.fsync(file.fileno())
+            for path, partial in partials.items():
+                partial.replace(path)
+        except BaseException:
+            for partial in partials.values():
+                with suppress(OSError):
+                    partial.unlink(missing_ok=True)
+            raise
+        sync_folder(folder)
+    return list(partials)
+
+
 def private_folder(path: Path) -> None:
     """See that there is a folder at ``path``, made with mode 0700. Raises ConfigError."""
     with written_at(path):

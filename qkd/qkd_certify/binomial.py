@@ -6,6 +6,7 @@ as many trials (Hoeffding, Ann. Math. Stat. 27, 713 (1956)), and that grows with
 trials (Anderson and Samuels, Proc. 5th Berkeley Symp. 1, 1 (1967)).
 """
 
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from math import expm1, sqrt
@@ -46,6 +47,25 @@ def greatest_mean(n: int, count: int, eps: Fraction) -> Interval:
     return n - least_mean(n, n - count, eps)
 
 
+def others_at_most(
+    sizes: tuple[int, int], p: Interval, eps: Fraction, slack: Fraction
+) -> tuple[int, int]:
+    """The most events of a kind that nobody counts; least and most that it can be.
+
+    ``sizes``: events of the counted kind, and what bounds the others anyway. Each event is
+    independently of the counted kind with probability ``p``. The result is the least u with which
+    u + counted + 1 events hold at most ``counted`` of the counted kind with no more than the
+    probability eps: the others then exceed u with no more, however many events there are (the tail
+    of the negative binomial distribution). What it can be: where the logarithm of that probability
+    is within ``slack``, or the rounding, of that of eps.
+    """
+    log_eps = log(exactly(eps)) + between(-slack, slack)
+    return (
+        _least_enough(sizes, high(p), high(log_eps), low),
+        _least_enough(sizes, low(p), low(log_eps), high),
+    )
+
+
 @lru_cache(maxsize=64)  # the same tails serve the length and the told bounds
 def _binomial_mean(n: int, count: int, eps: Fraction) -> Interval:
     """Newton's iteration for ln P over ln p, which is concave: it nears the root from below.
@@ -68,6 +88,22 @@ def _binomial_mean(n: int, count: int, eps: Fraction) -> Interval:
     while above < 1 and low(_log_tail(n, count, above)[0] - target) < 0:
         above = min(above * (1 + STEP), Fraction(1))
     return between(n * below, n * above)
+
+
+def _least_enough(
+    sizes: tuple[int, int], p: Fraction, log_eps: Fraction, end: Callable[[Interval], Fraction]
+) -> int:
+    """The least u up to sizes[1] with which that ``end`` of ln P is not above ``log_eps``."""
+    counted, last = sizes
+    first = 0
+    while first < last:
+        middle = (first + last) // 2
+        n = middle + counted + 1
+        if n * p > counted and end(_log_tail(n, n - counted, 1 - p)[0]) <= log_eps:
+            last = middle
+        else:
+            first = middle + 1
+    return first
 
 
 def _first_guess(n: int, count: int, nats: float) -> Fraction:

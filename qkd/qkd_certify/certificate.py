@@ -5,7 +5,15 @@ from hashlib import sha256
 from json import dumps
 from typing import Any
 
-from qkd_certify.limits import DISCLOSED_MAX, PULSES_MAX, DecoyLimits, PairLimits, Plan, read_plan
+from qkd_certify.limits import (
+    DISCLOSED_MAX,
+    PULSES_MAX,
+    Limits,
+    PairLimits,
+    Plan,
+    VendorLimits,
+    read_plan,
+)
 from qkd_certify.nodes import WHOLE, Node
 from qkd_certify.refusal import CertificateRefused
 
@@ -17,11 +25,15 @@ FIELDS = (
     *("leak_ec", "n_errors", "n_sifted", "n_secret", "bounds", "ledger", "provenance"),
     "digest",
 )
+VENDOR_TALLIES = ("n_keys", "key_bits", "key_ids_digest")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What was counted: of pulses in the order of the intensities, of pairs one count each."""
+    """What was counted: of pulses in the order of the intensities, of pairs one count each.
+
+    Of a vendor's keys their bits; ``key_ids_digest`` names them, and no other block's bits.
+    """
 
     key: tuple[int, ...]
     test: tuple[int, ...]
@@ -32,6 +44,7 @@ class Told:
     n_errors: int
     n_sifted: int
     n_secret: int
+    key_ids_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +57,7 @@ class Certificate:
     ledger: list[dict[str, Node]]
 
 
-def read(
-    certificate: dict[str, Any], kinds: dict[str, type[DecoyLimits | PairLimits]]
-) -> Certificate:
+def read(certificate: dict[str, Any], kinds: dict[str, type[Limits]]) -> Certificate:
     """The certificate, if format, types, ranges and digests are right; ``kinds`` by theorem.
 
     Raises CertificateRefused.
@@ -57,7 +68,7 @@ def read(
     name = theorem["name"].one_of(kinds)
     for what in ("plan", "tallies"):
         _refuse_other_digest(fields[what], fields[f"{what}_digest"])
-    plan = read_plan(fields["plan"], name, of_pairs=kinds[name] is PairLimits)
+    plan = read_plan(fields["plan"], name, kinds[name])
     _same("provenance", fields["provenance"].text(), plan.provenance)
     _same("n_secret", fields["n_secret"].integer(0, plan.limits.n_key_max), plan.n_secret)
     return Certificate(
@@ -102,7 +113,7 @@ def _same(what: str, told: object, planned: object) -> None:
         raise CertificateRefused(what, told, f"that of the plan, {planned}")
 
 
-def _told(fields: dict[str, Node], limits: DecoyLimits | PairLimits) -> Told:
+def _told(fields: dict[str, Node], limits: Limits) -> Told:
     disclosed = fields["disclosed"].members(("about_key", "about_errors"))
     n_bits = DISCLOSED_MAX * limits.n_key_max
     n_sifted = fields["n_sifted"].integer(1, limits.n_key_max)
@@ -117,12 +128,23 @@ def _told(fields: dict[str, Node], limits: DecoyLimits | PairLimits) -> Told:
         n_errors=fields["n_errors"].integer(0, n_sifted),
         n_sifted=n_sifted,
         n_secret=fields["n_secret"].value,
+        key_ids_digest=_key_ids_digest(fields["tallies"], limits),
     )
 
 
+def _key_ids_digest(tallies: Node, limits: Limits) -> str | None:
+    if not isinstance(limits, VendorLimits):
+        return None
+    return tallies.members(VENDOR_TALLIES)["key_ids_digest"].digest()
+
+
 def _tallies(
-    node: Node, limits: DecoyLimits | PairLimits
+    node: Node, limits: Limits
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    if isinstance(limits, VendorLimits):
+        fields = node.members(VENDOR_TALLIES)
+        n_keys = fields["n_keys"].integer(limits.n_keys, limits.n_keys)
+        return (n_keys * fields["key_bits"].integer(limits.key_bits, limits.key_bits),), (), ()
     if isinstance(limits, PairLimits):
         fields = node.members(("n_key", "n_test", "test_errors"))
         n_key, n_test = (fields[name].integer(0, PULSES_MAX) for name in ("n_key", "n_test"))
@@ -130,7 +152,7 @@ def _tallies(
     fields = node.members(("n_pulses", "key_counts", "test_counts", "test_errors"))
     _same("tallies.n_pulses", fields["n_pulses"].integer(1, PULSES_MAX), limits.n_pulses)
     key, test, errors = (
-        tuple(each.integer(0, limits.n_pulses) for each in fields[name].three())
+        tuple(each.integer(0, limits.n_pulses) for each in fields[name].exactly(len(limits.key)))
         for name in ("key_counts", "test_counts", "test_errors")
     )
     return key, test, errors

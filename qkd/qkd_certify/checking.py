@@ -5,10 +5,18 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from qkd_certify import decoy, pairs
+from qkd_certify import decoy, one_decoy, pairs, photons, vendor
 from qkd_certify.certificate import Certificate, Told, read, refuse_other_figures
 from qkd_certify.intervals import Interval, high, low
-from qkd_certify.limits import Budget, DecoyLimits, PairLimits, Plan
+from qkd_certify.limits import (
+    Budget,
+    DecoyLimits,
+    Limits,
+    OneDecoyLimits,
+    PairLimits,
+    Plan,
+    VendorLimits,
+)
 from qkd_certify.nodes import Node
 from qkd_certify.refusal import CertificateRefused
 from qkd_certify.theorem import Derived, Part
@@ -30,7 +38,7 @@ TAGS = Part("authentication: tags", Fraction(MESSAGE_BLOCKS + 1, 1 << 128), 8)
 class Theorem:
     version: str
     source: str
-    limits: type[DecoyLimits | PairLimits]
+    limits: type[Limits]
     bounds: tuple[str, ...]
     secrecy: Callable[[Budget], tuple[Part, ...]]
     derive: Callable[[Any, Budget, Fraction], Derived]
@@ -38,11 +46,19 @@ class Theorem:
 
 LIM = "Lim, Curty, Walenta, Xu, Zbinden, PRA 89 022307 (2014)"
 THEOREMS = {
+    "decoy1-exact": Theorem(
+        version="1",
+        source="Rusca et al., APL 112, 171104 (2018), appendix, with exact tails",
+        limits=OneDecoyLimits,
+        bounds=one_decoy.BOUNDS,
+        secrecy=one_decoy.secrecy,
+        derive=one_decoy.decoy1_exact,
+    ),
     "decoy2-exact": Theorem(
         version="1",
         source=f"{LIM}, Eqs (1) to (4), with exact tails",
         limits=DecoyLimits,
-        bounds=decoy.EXACT_BOUNDS,
+        bounds=photons.EXACT_BOUNDS,
         secrecy=decoy.secrecy,
         derive=decoy.decoy2_exact,
     ),
@@ -61,6 +77,14 @@ THEOREMS = {
         bounds=pairs.BOUNDS,
         secrecy=pairs.secrecy,
         derive=pairs.bbm92,
+    ),
+    "vendor-asserted": Theorem(
+        version="1",
+        source="the word of a vendor: no theorem",
+        limits=VendorLimits,
+        bounds=vendor.BOUNDS,
+        secrecy=vendor.secrecy,
+        derive=vendor.vendor_asserted,
     ),
 }
 
@@ -127,7 +151,7 @@ def _refuse_other_bounds(
     for name, told in bounds.items():
         least, most = low(derived[name]), high(derived[name])
         scale = max(abs(least), abs(most))
-        if name in decoy.SINGLE_PHOTONS:
+        if name in photons.SINGLE_PHOTONS:
             scale = max(scale, Fraction(n_events))
         spare = TOLERANCE * scale
         spare += BITS_TOLERANCE if name in DIFFERENCES else 0
@@ -165,4 +189,4 @@ def _ends(x: Interval) -> tuple[float, float]:
 
 
 def _digits(value: Fraction) -> str:
-    return f"{float(value):.12g}"
+    return f"{float(value):.17g}"

@@ -10,13 +10,13 @@ DISCLOSED_MAX = 4  # bits for each bit of key
 FRAME_BITS_MAX = 1 << 20
 QBER_MAX = 0.25
 STEP_BITS = 64  # keys are whole words
-PROVENANCES = ("device", "simulated", "replayed", "vendor")
+BYTE_BITS = 8
+VENDOR = "vendor"
+PROVENANCES = ("device", "simulated", "replayed", VENDOR)
 MU_MAX = 10.0  # photons
 HUGE = 1e30  # of what no bound depends on
 SUM_ERROR = 1e-9  # of probabilities, as people round them
 
-Triple = tuple[float, float, float]
-Counts = tuple[int, int, int]
 Ends = tuple[int, int]
 Accepted = tuple[int, int | None]
 
@@ -42,11 +42,12 @@ class DecoyLimits:
     """The light of a block of decoy pulses, and what is accepted of it: least and most."""
 
     n_pulses: int
-    intensities: Triple
-    probabilities: Triple
-    key: tuple[Ends, Ends, Ends]
-    test: tuple[Ends, Ends, Ends]
-    errors_max: Counts
+    intensities: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    p_key_basis: float
+    key: tuple[Ends, ...]
+    test: tuple[Ends, ...]
+    errors_max: tuple[int, ...]
 
     @property
     def n_key_max(self) -> int:
@@ -57,6 +58,11 @@ class DecoyLimits:
         """Of each intensity, the least and the most."""
         errors = tuple((0, most) for most in self.errors_max)
         return {"key": self.key, "test": self.test, "errors": errors}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneDecoyLimits(DecoyLimits):
+    """The same of two intensities, not three."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,21 +85,45 @@ class PairLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VendorLimits:
+    """The keys that a vendor's boxes give: whose word it is, to whom they are given, how many."""
+
+    vendor: str
+    master_sae: str
+    slave_sae: str
+    n_keys: int
+    key_bits: int
+
+    @property
+    def n_key_max(self) -> int:
+        return self.n_keys * self.key_bits
+
+    @property
+    def accepted(self) -> dict[str, tuple[Accepted, ...]]:
+        """Whole keys, and nothing to test."""
+        return {"key": ((self.n_key_max, self.n_key_max),)}
+
+
+Limits = DecoyLimits | PairLimits | VendorLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     block_id: int
     link_id: str
-    limits: DecoyLimits | PairLimits
+    limits: Limits
     budget: Budget
     n_secret: int
     provenance: str
 
 
-def read_plan(node: Node, theorem: str, *, of_pairs: bool) -> Plan:
-    """The plan of a block by ``theorem``. Raises CertificateRefused."""
-    fields = node.members((*PLAN_FIELDS, *(PAIR_FIELDS if of_pairs else DECOY_FIELDS)))
+def read_plan(node: Node, theorem: str, kind: type[Limits]) -> Plan:
+    """The plan of a block by ``theorem``, of limits of ``kind``. Raises CertificateRefused."""
+    of_vendor = kind is VendorLimits
+    fields = node.members((*PLAN_FIELDS, *_fields_of(kind)))
     fields["theorem"].one_of((theorem,))
-    limits = _pair_limits(fields) if of_pairs else _decoy_limits(fields)
-    _reconciliation(fields["reconciliation"], of_pairs=of_pairs)
+    limits = _limits(fields, kind)
+    _reconciliation(fields["reconciliation"], kind)
     fields["qber_expected"].number(0, QBER_MAX)
     fields["segment_pads"].integer(0, COUNT_MAX)
     fields["config_digest"].digest()
@@ -106,8 +136,21 @@ def read_plan(node: Node, theorem: str, *, of_pairs: bool) -> Plan:
         limits=limits,
         budget=_budget(fields, limits.n_key_max),
         n_secret=n_secret.value,
-        provenance=fields["provenance"].one_of(PROVENANCES),
+        provenance=fields["provenance"].one_of((VENDOR,) if of_vendor else PROVENANCES),
     )
+
+
+def _fields_of(kind: type[Limits]) -> tuple[str, ...]:
+    """Those that other kinds' plans have not, but for the settings."""
+    if kind is VendorLimits:
+        return ()
+    return PAIR_FIELDS if kind is PairLimits else DECOY_FIELDS
+
+
+def _limits(fields: dict[str, Node], kind: type[Limits]) -> Limits:
+    if kind is VendorLimits:
+        return _vendor_limits(fields)
+    return _pair_limits(fields) if kind is PairLimits else _decoy_limits(fields, kind)
 
 
 def _budget(plan: dict[str, Node], n_key_max: int) -> Budget:
@@ -120,41 +163,49 @@ def _budget(plan: dict[str, Node], n_key_max: int) -> Budget:
     )
 
 
-def _reconciliation(node: Node, *, of_pairs: bool) -> None:
+def _reconciliation(node: Node, kind: type[Limits]) -> None:
     fields = node.members(("method", "variant", "frame_bits", "roles_swap"))
-    fields["method"].one_of(("cascade", "ldpc"))
+    fields["method"].one_of(("none",) if kind is VendorLimits else ("cascade", "ldpc"))
     fields["variant"].text()
     fields["frame_bits"].integer(1, FRAME_BITS_MAX)
-    if fields["roles_swap"].flag() and not of_pairs:
+    if fields["roles_swap"].flag() and kind is not PairLimits:
         raise fields["roles_swap"].refused("false: the key is Alice's under this theorem")
 
 
-def _decoy_limits(fields: dict[str, Node]) -> DecoyLimits:
-    """Source: Lim et al. 2014, section II, for the order of the intensities."""
+def _decoy_limits(fields: dict[str, Node], kind: type[Limits]) -> DecoyLimits:
     settings = fields["settings"].members(
         ("clock_hz", "n_pulses", "intensities", "probabilities", "p_key_basis")
     )
     settings["clock_hz"].inside(0, HUGE)
-    settings["p_key_basis"].inside(0, 1)
-    mu_1, mu_2, mu_3 = (each.number(0, MU_MAX) for each in settings["intensities"].three())
-    if not (mu_1 > mu_2 + mu_3 and mu_2 > mu_3):
-        raise settings["intensities"].refused("mu1 > mu2 + mu3, mu2 > mu3 >= 0")
-    p_1, p_2, p_3 = (each.inside(0, 1) for each in settings["probabilities"].three())
-    if abs(p_1 + p_2 + p_3 - 1) > SUM_ERROR:
-        raise settings["probabilities"].refused("positive numbers with the sum 1")
     n_pulses = settings["n_pulses"].integer(1, PULSES_MAX)
     most = min(n_pulses, COUNT_MAX)
-    errors_1, errors_2, errors_3 = (
-        each.integer(0, most) for each in fields["test_errors_max"].three()
-    )
-    return DecoyLimits(
+    limits, n = (OneDecoyLimits, 2) if kind is OneDecoyLimits else (DecoyLimits, 3)
+    return limits(
         n_pulses=n_pulses,
-        intensities=(mu_1, mu_2, mu_3),
-        probabilities=(p_1, p_2, p_3),
-        key=_three_ends(fields["key_counts"], most),
-        test=_three_ends(fields["test_counts"], most),
-        errors_max=(errors_1, errors_2, errors_3),
+        intensities=_intensities(settings["intensities"], n),
+        probabilities=_probabilities(settings["probabilities"], n),
+        p_key_basis=settings["p_key_basis"].inside(0, 1),
+        key=tuple(_ends(each, most) for each in fields["key_counts"].exactly(n)),
+        test=tuple(_ends(each, most) for each in fields["test_counts"].exactly(n)),
+        errors_max=tuple(each.integer(0, most) for each in fields["test_errors_max"].exactly(n)),
     )
+
+
+def _intensities(node: Node, n: int) -> tuple[float, ...]:
+    """Source of their order: Lim et al. 2014, section II; Rusca et al. 2018 for two."""
+    mu_1, mu_2, *dimmest = (each.number(0, MU_MAX) for each in node.exactly(n))
+    mu_3 = sum(dimmest)  # 0 where there are two
+    if not (mu_1 > mu_2 + mu_3 and mu_2 > mu_3):
+        allowed = "mu1 > mu2 + mu3, mu2 > mu3 >= 0" if dimmest else "mu1 > mu2 > 0"
+        raise node.refused(allowed)
+    return mu_1, mu_2, *dimmest
+
+
+def _probabilities(node: Node, n: int) -> tuple[float, ...]:
+    probabilities = tuple(each.inside(0, 1) for each in node.exactly(n))
+    if abs(sum(probabilities) - 1) > SUM_ERROR:
+        raise node.refused("positive numbers with the sum 1")
+    return probabilities
 
 
 def _pair_limits(fields: dict[str, Node]) -> PairLimits:
@@ -170,9 +221,21 @@ def _pair_limits(fields: dict[str, Node]) -> PairLimits:
     )
 
 
-def _three_ends(node: Node, most: int) -> tuple[Ends, Ends, Ends]:
-    first, second, third = (_ends(each, most) for each in node.three())
-    return first, second, third
+def _vendor_limits(fields: dict[str, Node]) -> VendorLimits:
+    settings = fields["settings"].members(
+        ("vendor", "master_sae", "slave_sae", "keys_per_block", "key_bits")
+    )
+    key_bits = settings["key_bits"].integer(BYTE_BITS, COUNT_MAX)
+    if key_bits % BYTE_BITS:
+        raise settings["key_bits"].refused("whole bytes")
+    fields["leak_ec_max"].integer(0, 0)
+    return VendorLimits(
+        vendor=settings["vendor"].text(),
+        master_sae=settings["master_sae"].text(),
+        slave_sae=settings["slave_sae"].text(),
+        n_keys=settings["keys_per_block"].integer(1, COUNT_MAX // key_bits),
+        key_bits=key_bits,
+    )
 
 
 def _ends(node: Node, most: int) -> Ends:

@@ -40,11 +40,12 @@ class Node:
             raise self.refused(f"a list of up to {n_max}")
         return [Node(f"{self.where}[{i}]", value) for i, value in enumerate(self.value)]
 
-    def three(self) -> tuple["Node", "Node", "Node"]:
-        listed = self.listed(3)
-        if len(listed) < 3:  # noqa: PLR2004  one for each intensity
-            raise self.refused("a list of 3")
-        return listed[0], listed[1], listed[2]
+    def exactly(self, n: int) -> list["Node"]:
+        """A list with one value for each of ``n`` intensities."""
+        listed = self.listed(n)
+        if len(listed) < n:
+            raise self.refused(f"a list of {n}")
+        return listed
 
     def integer(self, low: int, high: int) -> int:
         if type(self.value) is not int or not low <= self.value <= high:

@@ -64,6 +64,10 @@ class ClockNotFound(BlockDiscarded):
     """The events of the two ends of a link of pairs have no peak of coincidences in common."""
 
 
+class VendorKeysRefused(BlockDiscarded):
+    """A vendor's box gave other keys than were asked for: others, fewer, more, or one twice."""
+
+
 class VerificationFailed(BlockDiscarded):
     """The verification hashes differ: the corrected keys are not equal."""
 

@@ -1,54 +1,94 @@
-"""One connection of one side: a hello with the side's token, then requests and answers."""
+"""One connection: a hello with the token of what it wants to reach, then requests and answers."""
 
 import hmac
 import logging
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from qkd_core.errors import ConfigError, LinkDown
 from qkd_core.types.ids import BlockId, Provenance, Side
 from qkd_core.types.plans import DecoySettings, PairSettings
+from qkd_sim_link.device_epochs import DeviceEpochs
+from qkd_sim_link.drivers.batch_message import as_message
 from qkd_sim_link.rendezvous import Rendezvous
 from qkd_sim_link.wire import START_MAX_S, VERSION, Malformed, Message, receive, send
 
 log = logging.getLogger(__name__)
 HELLO_S = 5.0
 BLOCK_ID_MAX = 2**63 - 1
+Handler = Callable[[Message], Message]
+
+
+class Desk(Protocol):
+    """What a connection may reach, and the token that opens it."""
+
+    @property
+    def name(self) -> str:
+        """For the log."""
+
+    @property
+    def token(self) -> bytes:
+        """Of whoever may connect."""
+
+    def welcome(self) -> dict[str, object]:
+        """The answer to a good hello."""
+
+    def handler(self, request: str) -> Handler | None:
+        """What answers requests of this name, or raises LinkDown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """What a connection of one side may reach."""
+    """What a connection of one side may reach.
+
+    rate_max_hz  of clicks: what the detectors' dead time leaves
+    """
 
     side: Side
     token: bytes = field(repr=False)
     rendezvous: Rendezvous
+    epochs: DeviceEpochs
     time_scale: float
+    rate_max_hz: float
     requests: Mapping[str, Callable[[Message, "Device"], Message]]
 
+    @property
+    def name(self) -> str:
+        return f"side {self.side}"
 
-def converse(sock: socket.socket, device: Device) -> None:
+    def welcome(self) -> dict[str, object]:
+        return {
+            "provenance": Provenance.SIMULATED.value,
+            "time_scale": self.time_scale,
+            "link": self.epochs.link,
+            "rate_max_hz": self.rate_max_hz,
+        }
+
+    def handler(self, request: str) -> Handler | None:
+        found = self.requests.get(request)
+        return found and (lambda message: found(message, self))
+
+
+def converse(sock: socket.socket, desk: Desk) -> None:
     """Serve one connection until either end closes it. Bad manners end it, with a log line."""
     try:
-        hello = receive(sock, begin_s=HELLO_S, items_max=0)
-        _admit(hello, device)
-        welcome = {"provenance": Provenance.SIMULATED.value, "time_scale": device.time_scale}
-        send(sock, Message({"ok": True, **welcome}))
+        _admit(receive(sock, begin_s=HELLO_S, items_max=0), desk)
+        send(sock, Message({"ok": True, **desk.welcome()}))
         while True:
-            send(sock, _answer(receive(sock, begin_s=None), device))
+            send(sock, _answer(receive(sock, begin_s=None), desk))
     except EOFError:
         return
     except Malformed as error:
-        log.warning("side %s: connection closed: %s", device.side, error)
+        log.warning("%s: connection closed: %s", desk.name, error)
     except OSError as error:
-        log.info("side %s: connection broke: %s", device.side, error)
+        log.info("%s: connection broke: %s", desk.name, error)
 
 
-def _admit(hello: Message, device: Device) -> None:
+def _admit(hello: Message, desk: Desk) -> None:
     version = hello.get("version", int)
     if version != VERSION:
         raise Malformed(f"version {version}, this server speaks {VERSION}")
@@ -56,17 +96,17 @@ def _admit(hello: Message, device: Device) -> None:
         token = bytes.fromhex(hello.get("token", str))
     except ValueError as error:
         raise Malformed("the token is not in hex") from error
-    if not hmac.compare_digest(token, device.token):
+    if not hmac.compare_digest(token, desk.token):
         raise Malformed("wrong token")
 
 
-def _answer(request: Message, device: Device) -> Message:
+def _answer(request: Message, desk: Desk) -> Message:
     name = request.get("request", str)
-    handler = device.requests.get(name)
+    handler = desk.handler(name)
     if handler is None:
         raise Malformed(f"no request {name[:40]!r} at this side")
     try:
-        return handler(request, device)
+        return handler(request)
     except Malformed:
         raise
     except LinkDown as error:
@@ -79,6 +119,7 @@ def _arm(request: Message, device: Device) -> Message:
     except ConfigError as error:
         raise LinkDown(f"settings refused: {error}") from error
     device.rendezvous.arm(device.side, _block_id(request), settings)
+    device.epochs.arm(_block_id(request), settings)
     return Message({"ok": True})
 
 
@@ -88,9 +129,17 @@ def _settings(request: Message, device: Device) -> Message:
     return Message({"ok": True}, (chosen,))
 
 
-def _detections(request: Message, device: Device) -> Message:
-    clicks = device.rendezvous.detections(_block_id(request), _start_s(request), device.side)
-    return Message({"ok": True}, clicks)
+def _batch(request: Message, device: Device) -> Message:
+    block_id, seq = _block_id(request), request.get("seq", int)
+    clicks = device.rendezvous.detections(block_id, _start_s(request), device.side)
+    batches = device.epochs.batches(block_id, clicks)
+    if not 0 <= seq < len(batches):
+        raise Malformed(f"seq {seq}: block {block_id} has {len(batches)} batches")
+    return as_message(batches[seq], more=seq + 1 < len(batches))
+
+
+def _health(_request: Message, device: Device) -> Message:
+    return Message({"ok": True} | device.epochs.health())
 
 
 def _shots(request: Message, device: Device) -> Message:
@@ -100,10 +149,10 @@ def _shots(request: Message, device: Device) -> Message:
 
 Requests = Mapping[Side, Mapping[str, Callable[[Message, Device], Message]]]
 OF_PULSES: Requests = {
-    Side.A: {"arm": _arm, "settings": _settings},
-    Side.B: {"arm": _arm, "detections": _detections, "shots": _shots},
+    Side.A: {"arm": _arm, "settings": _settings, "health": _health},
+    Side.B: {"arm": _arm, "batch": _batch, "shots": _shots, "health": _health},
 }
-OF_PAIRS: Requests = {side: {"arm": _arm, "detections": _detections} for side in Side}
+OF_PAIRS: Requests = {side: {"arm": _arm, "batch": _batch, "health": _health} for side in Side}
 
 
 def _block_id(request: Message) -> BlockId:
@@ -126,15 +175,15 @@ def _settings_told(value: Any) -> DecoySettings | PairSettings:
         case {
             "clock_hz": float(clock_hz),
             "n_pulses": int(n_pulses),
-            "intensities": [float(mu_1), float(mu_2), float(mu_3)],
-            "probabilities": [float(p_1), float(p_2), float(p_3)],
+            "intensities": [*intensities],
+            "probabilities": [*probabilities],
             "p_key_basis": float(p_key_basis),
-        } if len(value) == 5:  # noqa: PLR2004 - nothing beside the five above
+        } if len(value) == 5 and _are_floats(intensities, probabilities):  # noqa: PLR2004 - no more
             return DecoySettings(
                 clock_hz=clock_hz,
                 n_pulses=n_pulses,
-                intensities=(mu_1, mu_2, mu_3),
-                probabilities=(p_1, p_2, p_3),
+                intensities=tuple(intensities),
+                probabilities=tuple(probabilities),
                 p_key_basis=p_key_basis,
             )
         case {
@@ -150,3 +199,7 @@ def _settings_told(value: Any) -> DecoySettings | PairSettings:
                 resolution_ps=resolution_ps,
             )
     raise Malformed("settings: the five of decoy pulses or the four of pairs, each of its type")
+
+
+def _are_floats(*lists: list[Any]) -> bool:
+    return all(type(value) is float for values in lists for value in values)

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from qkd_core.errors import ConfigError
 from qkd_core.types.plans import PairSettings
 from qkd_core.types.settings_table import SettingsTable
+from qkd_sim_link.fault_kinds import Acts
+from qkd_sim_link.faults import Fault, read_faults
+from qkd_sim_link.groups import read_group
 from qkd_sim_link.scenario import Fibre, read_fibre
 
 PS_PER_NS = 1000
@@ -74,6 +77,7 @@ class PairScenario:
     clock: BobClock
     settings: PairSettings
     block_source: str
+    faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
         if self.settings.hold_off_ps < PS_PER_NS * self.detector.dead_time_ns:
@@ -85,7 +89,7 @@ class PairScenario:
 
 def read_pair_scenario(top: SettingsTable) -> PairScenario:
     """The scenario in ``top``. Raises ConfigError."""
-    settings, block_source = _block(top.table("block"))
+    settings, block_source = read_block(top.table("block"))
     with top.checks():
         scenario = PairScenario(
             name=top.text("name"),
@@ -94,62 +98,55 @@ def read_pair_scenario(top: SettingsTable) -> PairScenario:
             fibre_a=read_fibre(top.table("fibre_a")),
             fibre_b=read_fibre(top.table("fibre_b")),
             receiver=_receiver(top.table("receiver")),
-            detector=_detector(top.table("detector")),
-            clock=_clock(top.table("clock")),
+            detector=read_detector(top.table("detector")),
+            clock=read_clock(top.table("clock")),
             settings=settings,
             block_source=block_source,
+            faults=read_faults(top, Acts.PAIRS),
         )
     top.finish()
     return scenario
 
 
 def _source(table: SettingsTable) -> PairSource:
-    source = PairSource(
-        pair_rate_hz=table.number("pair_rate_hz", 0, 1e10),
-        key_error=table.number("key_error", 0, 0.5),
-        test_error=table.number("test_error", 0, 0.5),
-        source=table.text("source"),
+    return read_group(
+        table, PairSource, pair_rate_hz=(0, 1e10), key_error=(0, 0.5), test_error=(0, 0.5)
     )
-    table.finish()
-    return source
 
 
 def _receiver(table: SettingsTable) -> PairReceiver:
-    receiver = PairReceiver(
-        coupling_db=table.number("coupling_db", 0, 100),
-        insertion_loss_db=table.number("insertion_loss_db", 0, 100),
-        p_key_basis=table.number("p_key_basis", 0, 1),
-        source=table.text("source"),
+    return read_group(
+        table,
+        PairReceiver,
+        coupling_db=(0, 100),
+        insertion_loss_db=(0, 100),
+        p_key_basis=(0, 1),
     )
-    table.finish()
-    return receiver
 
 
-def _detector(table: SettingsTable) -> PairDetector:
-    detector = PairDetector(
-        efficiency=table.number("efficiency", 0, 1),
-        dark_rate_hz=table.number("dark_rate_hz", 0, 1e7),
-        dead_time_ns=table.number("dead_time_ns", 0, 1e6),
-        jitter_sigma_ps=table.number("jitter_sigma_ps", 0, 1e5),
-        source=table.text("source"),
+def read_detector(table: SettingsTable) -> PairDetector:
+    return read_group(
+        table,
+        PairDetector,
+        efficiency=(0, 1),
+        dark_rate_hz=(0, 1e7),
+        dead_time_ns=(0, 1e6),
+        jitter_sigma_ps=(0, 1e5),
     )
-    table.finish()
-    return detector
 
 
-def _clock(table: SettingsTable) -> BobClock:
-    clock = BobClock(
-        offset_ms=table.number("offset_ms", -1e6, 1e6),
-        drift_ppm=table.number("drift_ppm", -1000, 1000),
-        wander=table.number("wander", 0, 1e-3),
-        start_skew_ms=table.number("start_skew_ms", 0, 1000),
-        source=table.text("source"),
+def read_clock(table: SettingsTable) -> BobClock:
+    return read_group(
+        table,
+        BobClock,
+        offset_ms=(-1e6, 1e6),
+        drift_ppm=(-1000, 1000),
+        wander=(0, 1e-3),
+        start_skew_ms=(0, 1000),
     )
-    table.finish()
-    return clock
 
 
-def _block(table: SettingsTable) -> tuple[PairSettings, str]:
+def read_block(table: SettingsTable) -> tuple[PairSettings, str]:
     with table.checks():
         settings = PairSettings(
             link_s=table.number("link_s", 1e-3, 1e4),

@@ -23,9 +23,9 @@ from qkd_core.types.ids import BlockId, Side
 from qkd_core.types.plans import DecoySettings
 from qkd_sim_link.attacks.eve import Eve
 from qkd_sim_link.devices import BlockDraw, Clicks, Drawn, Draws, Settings, Slots, devices_of
-from qkd_sim_link.pair_scenario import PairScenario
+from qkd_sim_link.fault_board import FaultBoard
+from qkd_sim_link.links import LinkScenario
 from qkd_sim_link.sampling.pulses import settings_at
-from qkd_sim_link.scenario import Scenario
 
 log = logging.getLogger(__name__)
 SAMPLING_S = 120.0  # how long the sampling may lag behind the end of the block
@@ -59,7 +59,7 @@ class Rendezvous:
 
     def __init__(
         self,
-        scenario: Scenario | PairScenario,
+        scenario: LinkScenario,
         time_scale: float,
         seed: int | None,
         eve: Eve | None = None,
@@ -71,10 +71,15 @@ class Rendezvous:
         self._devices = devices_of(scenario, seed, eve)
         self._time_scale, self._seed = time_scale, seed
         self._opened_at = monotonic()
+        self.faults = FaultBoard((f for f in scenario.faults if not f.of_line), self.now_s)
         self._changed = Condition()
         self._armed: dict[Side, Armed] = {}
         self._closed = False
         self._sampler = ThreadPoolExecutor(1, "sampling")
+
+    def now_s(self) -> float:
+        """The time of the link since this object was made."""
+        return (monotonic() - self._opened_at) * self._time_scale
 
     def arm(self, side: Side, block_id: BlockId, settings: Settings) -> None:
         """One end is ready. Idempotent while that end's block stands. Raises LinkDown."""
@@ -141,14 +146,15 @@ class Rendezvous:
             mine.lost = peer.lost = "the two ends armed it with different settings"
         if mine.lost:
             raise LinkDown(f"block {mine.block_id}: {mine.lost}")
-        now = monotonic()
+        now, begun_s = monotonic(), self.now_s()
         seconds = mine.settings.link_s / self._time_scale
         block = BlockDraw(
             mine.block_id,
             self._block_seed(mine.block_id),
-            (now - self._opened_at) * self._time_scale,
+            begun_s,
+            self.faults.drawn(begun_s, begun_s + mine.settings.link_s),
         )
-        run = Run(block.seed, now + seconds, self._sampler.submit(draws, block))
+        run = Run(block.seed, now + seconds, self._sampler.submit(_drawn, draws, block, seconds))
         mine.run = peer.run = run
         log.info("block %s starts and takes %.3g s", mine.block_id, seconds)
 
@@ -183,6 +189,21 @@ class Rendezvous:
         if hopeless():
             reason = armed.lost or ("the link stops" if self._closed else "armed anew")
             raise LinkDown(f"block {armed.block_id}: {reason}")
+
+
+def _drawn(draws: Draws, block: BlockDraw, seconds: float) -> Drawn:
+    """The clicks of one block; a log line when they take longer than the block's time."""
+    start = monotonic()
+    clicks = draws(block)
+    spent = monotonic() - start
+    if spent > seconds:
+        log.warning(
+            "block %s: drawn in %.3g s, longer than its %.3g s: slower than the time scale",
+            block.block_id,
+            spent,
+            seconds,
+        )
+    return clicks
 
 
 def _check_same(armed: Armed, settings: Settings) -> None:

@@ -1,20 +1,35 @@
 """A simulated link as a TOML file: every group of parameters names where its figures come from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeVar
 
 from qkd_core.errors import ConfigError
-from qkd_core.types.plans import DecoySettings
+from qkd_core.types.plans import ONE_DECOY, TWO_DECOYS, DecoySettings
 from qkd_core.types.settings_table import SettingsTable, parse
+from qkd_sim_link.channels import (
+    FreeSpace,
+    Polarisation,
+    Satellite,
+    Wdm,
+    read_free_space,
+    read_polarisation,
+    read_satellite,
+    read_wdm,
+)
+from qkd_sim_link.fault_kinds import Acts
+from qkd_sim_link.faults import Fault, read_faults
+from qkd_sim_link.groups import read_group
+from qkd_sim_link.physics.detectors import PRESETS, Detector
 
 DEFAULT = "direct-25km"
-PULSES, PAIRS = "pulses", "pairs"
-KINDS = (PULSES, PAIRS)
+PULSES, PAIRS, REPEATER, FABRIC = "pulses", "pairs", "repeater", "fabric"
+KINDS = (PULSES, PAIRS, REPEATER, FABRIC)
+Group = TypeVar("Group")
 JITTER_LIMIT = 0.1  # of a period: a click then leaves its slot with probability below 1e-6
-
-
-Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +37,8 @@ class Source:
     """Alice's transmitter. ``n_pulses`` is the length of a block."""
 
     clock_hz: float
-    intensities: Triple
-    probabilities: Triple
+    intensities: tuple[float, ...]
+    probabilities: tuple[float, ...]
     p_key_basis: float
     n_pulses: int
     source: str
@@ -62,24 +77,6 @@ class Receiver:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Detector:
-    """Each of Bob's two gated detectors; they are alike.
-
-    Any click gates both off for ``dead_time_us``. ``afterpulse_probability``: a click is followed
-    by an afterpulse of its detector after the dead time, delayed from the end of the dead time by
-    an exponential law with ``afterpulse_time_us``. ``jitter_sigma_ps`` is a standard deviation.
-    """
-
-    efficiency: float
-    dark_probability_per_gate: float
-    dead_time_us: float
-    afterpulse_probability: float
-    afterpulse_time_us: float
-    jitter_sigma_ps: float
-    source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SelfTestSource:
     """Faint light of Bob's own that fires in random slots, about ``rate_hz`` times a second.
 
@@ -93,20 +90,40 @@ class SelfTestSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """One link. ``time_scale``: link seconds that pass per second of the wall clock, at most."""
+    """One link. ``time_scale``: link seconds that pass per second of the wall clock, at most.
+
+    Alice's light comes through a fibre or through free space.
+    """
 
     name: str
     time_scale: float
     source: Source
-    fibre: Fibre
     receiver: Receiver
     detector: Detector
+    fibre: Fibre | None = None
+    free_space: FreeSpace | None = None
+    satellite: Satellite | None = None
+    wdm: Wdm | None = None
+    polarisation: Polarisation | None = None
     self_test: SelfTestSource | None = None
+    faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
+        if (self.fibre is None) == (self.free_space is None):
+            raise ConfigError("fibre, free_space: one of the two")
+        if self.wdm and not self.fibre:
+            raise ConfigError("wdm: classical channels need a fibre")
+        if self.satellite and not self.free_space:
+            raise ConfigError("satellite: its light comes through free_space")
         sigma, limit = self.detector.jitter_sigma_ps, JITTER_LIMIT * 1e12 / self.source.clock_hz
         if sigma > limit:
             raise ConfigError(f"jitter_sigma_ps {sigma:g}: at most a tenth of a period, {limit:g}")
+
+    def require_fibre(self) -> Fibre:
+        """The fibre. Raises ConfigError where there is none."""
+        if self.fibre is None:
+            raise ConfigError(f"scenario {self.name}: has no fibre")
+        return self.fibre
 
 
 def names() -> tuple[str, ...]:
@@ -154,23 +171,33 @@ def read_scenario(top: SettingsTable) -> Scenario:
             name=top.text("name"),
             time_scale=top.number("time_scale", 1e-6, 1e6),
             source=_source(top.table("source")),
-            fibre=read_fibre(top.table("fibre")),
             receiver=_receiver(top.table("receiver")),
             detector=_detector(top.table("detector")),
-            self_test=_self_test(top.table("self_test")) if top.has("self_test") else None,
+            fibre=_optional(top, "fibre", read_fibre),
+            free_space=_optional(
+                top, "free_space", partial(read_free_space, fixed=not top.has("satellite"))
+            ),
+            satellite=_optional(top, "satellite", read_satellite),
+            wdm=_optional(top, "wdm", read_wdm),
+            polarisation=_optional(top, "polarisation", read_polarisation),
+            self_test=_optional(top, "self_test", _self_test),
+            faults=read_faults(top, Acts.PULSES),
         )
     top.finish()
     return scenario
 
 
+def _optional(top: SettingsTable, key: str, read: Callable[[SettingsTable], Group]) -> Group | None:
+    return read(top.table(key)) if top.has(key) else None
+
+
 def _source(table: SettingsTable) -> Source:
-    mu1, mu2, mu3 = table.numbers("intensities", 3, 0, 10)
-    p1, p2, p3 = table.numbers("probabilities", 3, 0, 1)
+    intensities = table.numbers("intensities", (ONE_DECOY, TWO_DECOYS), 0, 10)
     with table.checks():
         source = Source(
             clock_hz=table.number("clock_hz", 1e3, 1e11),
-            intensities=(mu1, mu2, mu3),
-            probabilities=(p1, p2, p3),
+            intensities=intensities,
+            probabilities=table.numbers("probabilities", (len(intensities),), 0, 1),
             p_key_basis=table.number("p_key_basis", 0, 1),
             n_pulses=table.integer("n_pulses", 1, 2**40),
             source=table.text("source"),
@@ -181,45 +208,36 @@ def _source(table: SettingsTable) -> Source:
 
 def read_fibre(table: SettingsTable) -> Fibre:
     """Raises ConfigError."""
-    fibre = Fibre(
-        length_km=table.number("length_km", 0, 1000),
-        loss_db_per_km=table.number("loss_db_per_km", 0, 10),
-        connector_db=table.number("connector_db", 0, 100),
-        source=table.text("source"),
+    return read_group(
+        table, Fibre, length_km=(0, 1000), loss_db_per_km=(0, 10), connector_db=(0, 100)
     )
-    table.finish()
-    return fibre
 
 
 def _receiver(table: SettingsTable) -> Receiver:
-    receiver = Receiver(
-        insertion_loss_db=table.number("insertion_loss_db", 0, 100),
-        misalignment_error=table.number("misalignment_error", 0, 0.5),
-        source=table.text("source"),
-    )
-    table.finish()
-    return receiver
+    return read_group(table, Receiver, insertion_loss_db=(0, 100), misalignment_error=(0, 0.5))
 
 
 def _detector(table: SettingsTable) -> Detector:
+    """A preset stands for whatever the table does not say."""
+    base = PRESETS[table.choice("preset", tuple(PRESETS))] if table.has("preset") else None
+
+    def number(key: str, low: float, high: float) -> float:
+        return table.number(key, low, high, *((getattr(base, key),) if base else ()))
+
     detector = Detector(
-        efficiency=table.number("efficiency", 0, 1),
-        dark_probability_per_gate=table.number("dark_probability_per_gate", 0, 0.1),
-        dead_time_us=table.number("dead_time_us", 0, 1000),
-        afterpulse_probability=table.number("afterpulse_probability", 0, 0.5),
-        afterpulse_time_us=table.number("afterpulse_time_us", 1e-6, 1000),
-        jitter_sigma_ps=table.number("jitter_sigma_ps", 0, 1e6),
-        source=table.text("source"),
+        efficiency=number("efficiency", 0, 1),
+        dark_probability_per_gate=number("dark_probability_per_gate", 0, 0.1),
+        dead_time_us=number("dead_time_us", 0, 1000),
+        afterpulse_probability=number("afterpulse_probability", 0, 0.5),
+        afterpulse_time_us=number("afterpulse_time_us", 1e-6, 1000),
+        jitter_sigma_ps=number("jitter_sigma_ps", 0, 1e6),
+        mismatch=table.number("mismatch", 0, 1, 1.0),
+        recovery_us=table.number("recovery_us", 0, 1000, 0.0),
+        source=table.text("source", *((base.source,) if base else ())),
     )
     table.finish()
     return detector
 
 
 def _self_test(table: SettingsTable) -> SelfTestSource:
-    self_test = SelfTestSource(
-        rate_hz=table.number("rate_hz", 0, 1e6),
-        seen=table.number("seen", 0, 1),
-        source=table.text("source"),
-    )
-    table.finish()
-    return self_test
+    return read_group(table, SelfTestSource, rate_hz=(0, 1e6), seen=(0, 1))

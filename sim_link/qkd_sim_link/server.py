@@ -1,23 +1,29 @@
 """The fibre and both devices as a process: one unix socket a side, each with its own credential.
 
 Each side gets what its device would know: Alice her settings at the pulses she asks for, Bob his
-clicks; of pairs, each its own clicks. Nothing about photon numbers leaves the process.
+clicks; of pairs, each its own clicks. Nothing about photon numbers leaves the process. One more
+socket, if it is asked for, takes faults; the process then may carry the line of the sites as well.
 """
 
 import hmac
 import logging
 import selectors
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Thread
+from time import monotonic
 
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import Side
-from qkd_sim_link.conversation import OF_PAIRS, OF_PULSES, Device, converse
-from qkd_sim_link.pair_scenario import PairScenario
+from qkd_sim_link.control import Control
+from qkd_sim_link.conversation import OF_PAIRS, OF_PULSES, Desk, Device, converse
+from qkd_sim_link.device_epochs import DeviceEpochs, rate_max_hz
+from qkd_sim_link.fault_board import FaultBoard
+from qkd_sim_link.lines import Line, carried
+from qkd_sim_link.links import LinkScenario, acts_of
 from qkd_sim_link.rendezvous import Rendezvous
 from qkd_sim_link.scenario import Scenario
 from qkd_sim_link.tokens import checked_socket_path, read_token
@@ -36,11 +42,19 @@ class Endpoint:
     token_path: Path
 
 
-class Connections:
-    """The open connections of one side, a thread each."""
+@dataclass(frozen=True, slots=True)
+class Faulty:
+    """Where faults are told, and the line of the sites on which they may act as well."""
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
+    control: Endpoint
+    lines: tuple[Line, ...] = ()
+
+
+class Connections:
+    """The open connections of one desk, a thread each."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
         self._lock = Lock()
         self._open: dict[socket.socket, Thread] = {}
 
@@ -49,11 +63,11 @@ class Connections:
         try:
             sock, _ = listener.accept()
         except OSError as error:  # it went away again, or descriptors ran out
-            log.warning("side %s: no connection: %s", self._device.side, error)
+            log.warning("%s: no connection: %s", self._desk.name, error)
             return
         with self._lock:
             if len(self._open) >= CONNECTIONS_MAX:
-                log.warning("side %s: more than %d connections", self._device.side, CONNECTIONS_MAX)
+                log.warning("%s: more than %d connections", self._desk.name, CONNECTIONS_MAX)
                 sock.close()
                 return
             thread = Thread(target=self._serve, args=(sock,), daemon=True)
@@ -72,25 +86,27 @@ class Connections:
 
     def _serve(self, sock: socket.socket) -> None:
         try:
-            converse(sock, self._device)
+            converse(sock, self._desk)
         finally:
             with self._lock:
                 del self._open[sock]
                 sock.close()
 
 
-def serve(
-    scenario: Scenario | PairScenario,
+def serve(  # noqa: PLR0913 - the last four are seldom told
+    scenario: LinkScenario,
     endpoints: Mapping[Side, Endpoint],
     *,
     time_scale: float | None = None,
     seed: int | None = None,
     stop: Event | None = None,
+    faulty: Faulty | None = None,
 ) -> None:
     """Run the link until ``stop`` is set (None: until the process ends).
 
     ``time_scale`` overrides the scenario's; ``seed`` makes blocks repeatable, for tests. Raises
-    ConfigError for a bad token file, a socket path that is too long or in use, a bad time scale.
+    ConfigError for a bad token file, a socket path that is too long or in use, a bad time scale,
+    a port in use, a fault on a line that there is not.
     """
     scale = float(scenario.time_scale if time_scale is None else time_scale)
     if not 0 < scale < float("inf"):
@@ -98,9 +114,16 @@ def serve(
     tokens = {side: read_token(endpoints[side].token_path) for side in Side}
     if hmac.compare_digest(tokens[Side.A], tokens[Side.B]):
         raise ConfigError("the token files of the two sides hold the same bytes")
+    told_by = read_token(faulty.control.token_path) if faulty else b""
+    if any(hmac.compare_digest(told_by, token) for token in tokens.values()):
+        raise ConfigError("the token files of the control and of a side hold the same bytes")
+    acts = acts_of(scenario)
+    for fault in scenario.faults:
+        fault.require_on(acts, with_line=faulty is not None and bool(faulty.lines))
     stop = stop or Event()
     rendezvous = Rendezvous(scenario, scale, seed)
-    requests = OF_PAIRS if isinstance(scenario, PairScenario) else OF_PULSES
+    of_pulses = isinstance(scenario, Scenario)
+    requests = OF_PULSES if of_pulses else OF_PAIRS
     with ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
         for side in Side:
@@ -108,18 +131,45 @@ def serve(
                 side=side,
                 token=tokens[side],
                 rendezvous=rendezvous,
+                epochs=DeviceEpochs(scenario.name, side, locked=of_pulses),
                 time_scale=scale,
+                rate_max_hz=rate_max_hz(scenario),
                 requests=requests[side],
             )
-            connections = Connections(device)
-            stack.callback(connections.close)
-            listener = stack.enter_context(_listening(endpoints[side].socket_path))
-            selector.register(listener, selectors.EVENT_READ, connections)
+            _open(stack, selector, device, endpoints[side].socket_path)
+        if faulty is not None:
+            line = FaultBoard((f for f in scenario.faults if f.of_line), _since_now())
+            control = Control(
+                token=told_by,
+                link=scenario.name,
+                acts=acts,
+                time_scale=scale,
+                optics=rendezvous.faults,
+                line=line if faulty.lines else None,
+            )
+            stack.enter_context(carried(faulty.lines, line))
+            _open(stack, selector, control, faulty.control.socket_path)
         stack.callback(rendezvous.close)  # first of all, so that no wait holds a connection
         log.info("link %s listens, time scale %g", scenario.name, scale)
         while not stop.is_set():
             for key, _ in selector.select(POLL_S):
                 key.data.accept(key.fileobj)
+
+
+def _open(
+    stack: ExitStack, selector: selectors.BaseSelector, desk: Desk, socket_path: Path
+) -> None:
+    """Take connections to ``desk`` there while ``stack`` is open."""
+    connections = Connections(desk)
+    stack.callback(connections.close)
+    listener = stack.enter_context(_listening(socket_path))
+    selector.register(listener, selectors.EVENT_READ, connections)
+
+
+def _since_now() -> Callable[[], float]:
+    """A clock that shows the seconds from now."""
+    begun = monotonic()
+    return lambda: monotonic() - begun
 
 
 @contextmanager

@@ -4,12 +4,14 @@ No driver, server or engine hands any of it on.
 """
 
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from qkd_core.types.ids import BlockId
 
+Known = TypeVar("Known")
 Counts = npt.NDArray[np.int64]
 
 
@@ -17,7 +19,7 @@ Counts = npt.NDArray[np.int64]
 class Truths:
     """Many blocks of one link, as sifting counts them and as they really were.
 
-    key_counts, test_counts, test_errors  int64[n_blocks, 3], per intensity: what both ends see
+    key_counts, test_counts, test_errors  int64[n_blocks, intensities]: what both ends see
     key_errors     int64[n_blocks], over all intensities
     s_key_0, s_key_1, s_test_0, s_test_1  int64[n_blocks]: clicks of empty pulses and of single
                    photons, in both bases
@@ -53,11 +55,23 @@ class Overheard:
     bit: npt.NDArray[np.uint8] = field(repr=False)
 
 
-class TruthSink:
+@dataclass(frozen=True, slots=True, eq=False)
+class OverheardClicks:
+    """What Eve makes of one end's clicks in a block of pairs.
+
+    time_ps   int64[n], ascending, by the clock of that end
+    detector  uint8[n], that clicked, as she guesses
+    """
+
+    time_ps: npt.NDArray[np.int64]
+    detector: npt.NDArray[np.uint8] = field(repr=False)
+
+
+class TruthSink(Generic[Known]):
     """Takes what Eve overheard of each block."""
 
     def __init__(self) -> None:
-        self.blocks: dict[BlockId, Overheard] = {}
+        self.blocks: dict[BlockId, Known] = {}
 
-    def note(self, block_id: BlockId, overheard: Overheard) -> None:
+    def note(self, block_id: BlockId, overheard: Known) -> None:
         self.blocks[block_id] = overheard

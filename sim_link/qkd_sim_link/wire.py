@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from qkd_core.errors import LinkDown
 
-VERSION = 1
+VERSION = 2
 HEADER_BYTES_MAX = 16_384
 ITEMS_MAX = 1 << 25  # of one array: 256 MiB of times
 ARRAYS_MAX = 2

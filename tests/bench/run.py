@@ -20,10 +20,12 @@ STAGES = {
     "ldpc": "stage_ldpc",
     "verify": "stage_verify",
     "tag": "stage_tag",
+    "tags": "stage_tags",
     "api": "stage_api",
     "store": "stage_store",
     "plugin": "stage_plugin",
     "chain": "stage_chain",
+    "link": "stage_link",
 }
 BUILD = Path(__file__).parents[2] / "build"
 

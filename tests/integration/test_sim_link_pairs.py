@@ -12,7 +12,7 @@ import pytest
 from qkd_core.errors import LinkDown
 from qkd_core.types.blocks import Detections
 from qkd_core.types.ids import BlockId, Side
-from qkd_sim_link.drivers.conformance import CHECKS, PairLink
+from qkd_sim_link.conformance.pairs import CHECKS, PairLink
 from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob, SimulatedTags
 from qkd_sim_link.links import load_link
 from qkd_sim_link.scenario import DEFAULT, load

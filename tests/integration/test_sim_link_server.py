@@ -18,12 +18,12 @@ import pytest
 
 from qkd_core.errors import ConfigError, LinkDown
 from qkd_core.types.ids import BlockId, Provenance, Side
-from qkd_sim_link.conformance import CHECKS, Pair
+from qkd_sim_link.conformance.pulses import CHECKS, Pair
 from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob
 from qkd_sim_link.scenario import DEFAULT, load
 from qkd_sim_link.server import CONNECTIONS_MAX, Endpoint, serve
 from qkd_sim_link.tokens import read_token, write_token
-from qkd_sim_link.wire import Message, receive, send
+from qkd_sim_link.wire import VERSION, Message, receive, send
 
 SCENARIO = load(DEFAULT)
 SETTINGS = replace(SCENARIO.source.settings(), n_pulses=5_000_000)  # 5 ms, 2,400 clicks
@@ -74,7 +74,7 @@ class Link:
         """A bare connection that says hello."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.connect(str(self.endpoints[side].socket_path))
-        send(sock, Message({"version": 1, "token": token.hex()}))
+        send(sock, Message({"version": VERSION, "token": token.hex()}))
         return sock
 
 
@@ -235,6 +235,26 @@ def test_a_driver_with_the_wrong_token_says_that_the_link_is_down(link):
         alice.arm(BlockId(1), SETTINGS)
 
 
+TOLD = {  # settings of one decoy, as a driver tells them
+    "clock_hz": 1e9,
+    "n_pulses": 1000,
+    "intensities": [0.4, 0.1],
+    "probabilities": [0.3, 0.7],
+    "p_key_basis": 0.8,
+}
+
+
+@pytest.mark.parametrize("change", [{"intensities": [0.4]}, {"intensities": [0.1, 0.4]}])
+def test_settings_that_are_none_are_refused_and_those_of_one_decoy_are_not(link, change):
+    with link.connect(Side.A, read_token(link.endpoints[Side.A].token_path)) as sock:
+        assert receive(sock, begin_s=5).header["provenance"] == "simulated"
+        arm = {"request": "arm", "block_id": 77_777}  # no other test's
+        send(sock, Message(arm | {"settings": TOLD | change}))
+        assert "settings refused: intensities" in receive(sock, begin_s=5).header["error"]
+        send(sock, Message(arm | {"settings": TOLD}))
+        assert receive(sock, begin_s=5).header["ok"]
+
+
 @pytest.mark.parametrize(
     ("side", "header"),
     [
@@ -244,6 +264,8 @@ def test_a_driver_with_the_wrong_token_says_that_the_link_is_down(link):
         (Side.A, {"request": 5}),
         (Side.A, {}),
         (Side.A, {"request": "arm", "block_id": 1, "settings": {"clock_hz": 1e9}}),
+        (Side.A, {"request": "arm", "block_id": 1, "settings": TOLD | {"intensities": [1, 0.1]}}),
+        (Side.A, {"request": "arm", "block_id": 1, "settings": TOLD | {"probabilities": 0.5}}),
         (Side.A, {"request": "settings", "block_id": 0, "start_s": 1.0}),
         (Side.A, {"request": "settings", "block_id": 10**400, "start_s": 1.0}),
         (Side.A, {"request": "settings", "block_id": 1, "start_s": 1e9}),
@@ -267,11 +289,11 @@ def test_a_hello_of_another_version_is_refused(link, caplog):
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.connect(str(link.endpoints[Side.A].socket_path))
         token = read_token(link.endpoints[Side.A].token_path).hex()
-        send(sock, Message({"version": 2, "token": token}))
+        send(sock, Message({"version": VERSION + 1, "token": token}))
         with pytest.raises((EOFError, ConnectionResetError)):
             receive(sock, begin_s=5)
 
-    assert "version 2, this server speaks 1" in caplog.text
+    assert f"version {VERSION + 1}, this server speaks {VERSION}" in caplog.text
 
 
 def test_a_client_killed_in_its_wait_leaves_a_link_that_works(link):
@@ -329,12 +351,13 @@ def test_a_killed_server_is_a_link_that_is_down_and_its_successor_is_found(tmp_p
         for block_id in (BlockId(2), BlockId(3)):
             server = subprocess.Popen([sys.executable, "-c", SERVER, str(tmp_path)])
             with server:
-                until(lambda: answers(link))
-                alice.arm(block_id, SETTINGS)
-                bob.arm(block_id, SETTINGS)
-                assert bob.detections(block_id).time_ps.size > 0
-                server.kill()
-                server.wait(10)
+                try:
+                    until(lambda: answers(link), 60)
+                    alice.arm(block_id, SETTINGS)
+                    bob.arm(block_id, SETTINGS)
+                    assert bob.detections(block_id).time_ps.size > 0
+                finally:
+                    server.kill()
             for end in (alice, bob):
                 with pytest.raises(LinkDown, match="broke"):
                     end.arm(BlockId(9), SETTINGS)

@@ -57,14 +57,15 @@ def test_whatever_the_errors_the_keys_are_equal_in_the_end(  # noqa: PLR0913, PL
 
     np.testing.assert_array_equal(at_alice.bits, at_bob.bits)
     assert at_alice.disclosed == at_bob.disclosed
-    assert at_alice.n_errors == at_bob.n_errors
+    if not at_alice.effort.frames_failed:  # of those one end compares, and tells no number
+        assert at_alice.n_errors == at_bob.n_errors
     told = at_alice.disclosed
     # each boundary of each pass once, those of the repairs too, and a hash for each stage
     most = 4096 * (ends[0].reference.slots.agreed.passes.number + 1 + REPAIRS) + 2 * HASH_BITS
     assert max(told.about_key, told.about_errors) <= most * at_alice.effort.frames
     if not roles_swap:
         np.testing.assert_array_equal(at_alice.bits, keys[0].bits)
-        assert at_alice.effort.frames_failed or at_bob.n_errors == int((alice ^ bob).sum())
+        assert at_bob.n_errors == int((alice ^ bob).sum())
 
 
 @settings(max_examples=60, deadline=None)

@@ -3,7 +3,7 @@
 import json
 import sys
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,6 +28,7 @@ from qkd_core.types.plans import (
     SecurityPolicy,
 )
 from qkd_core.types.reconciliation import Method, Reconciliation
+from qkd_core.types.vendor import VendorPlan, VendorSettings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from altered_bodies import JSON, Saying, altered, altered_json, refused
@@ -61,6 +62,14 @@ DECOY = DecoyPlan(
     test_counts=COUNTS,
     test_errors_max=(10, 5, 2),
 )
+ONE_DECOY = replace(
+    DECOY,
+    theorem="decoy1-exact",
+    settings=replace(DECOY.settings, intensities=(0.38, 0.083), probabilities=(0.04, 0.96)),
+    key_counts=COUNTS[:2],
+    test_counts=COUNTS[:2],
+    test_errors_max=(10, 5),
+)
 PAIRS = PairPlan(
     **COMMON,
     theorem="bbm92",
@@ -69,6 +78,14 @@ PAIRS = PairPlan(
     test_count_min=100,
     test_errors_max=5,
 )
+VENDOR = VendorPlan(
+    **COMMON,
+    theorem="vendor-asserted",
+    settings=VendorSettings(
+        vendor="any", master_sae="a", slave_sae="b", keys_per_block=40, key_bits=256
+    ),
+)
+PLANS = {"two decoys": DECOY, "one decoy": ONE_DECOY, "pairs": PAIRS, "vendor": VENDOR}
 TERMS = SimpleNamespace(link_id="a-b", config_digest="00" * 32)
 AGREED = {"version": VERSION, "link_id": "a-b", "config_digest": "00" * 32}
 HELLO = AGREED | {"blocks_in_flight": 3}
@@ -77,7 +94,7 @@ MINE = (BlockId(8), BlockId(10))
 STATES = {"8": "pending", "10": "destroyed", "lost": {"3": "destroyed"}}
 
 
-@pytest.mark.parametrize("plan", [DECOY, PAIRS], ids=["decoy", "pairs"])
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 @given(data=st.data())
 def test_an_altered_plan_is_refused_or_it_is_the_plan_that_it_says(plan, data):
     body = data.draw(altered_json(asdict(plan)))
@@ -87,9 +104,18 @@ def test_an_altered_plan_is_refused_or_it_is_the_plan_that_it_says(plan, data):
         assert plan_message.decode(plan_message.encode(decoded)) == decoded
 
 
-@pytest.mark.parametrize("plan", [DECOY, PAIRS], ids=["decoy", "pairs"])
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_a_plan_comes_back_as_it_was(plan):
     assert plan_message.decode(plan_message.encode(plan)) == plan
+
+
+@pytest.mark.parametrize("name", ["key_counts", "test_counts", "test_errors_max"])
+@pytest.mark.parametrize("plan", [DECOY, ONE_DECOY], ids=["two decoys", "one decoy"])
+def test_a_plan_with_thresholds_of_more_or_fewer_intensities_is_refused(plan, name):
+    told = asdict(plan)
+    for counts in (told[name][:-1], told[name] + told[name][:1], told[name] * 9, []):
+        with pytest.raises(ChannelError, match="malformed plan"):
+            plan_message.decode(json.dumps(told | {name: counts}).encode())
 
 
 @given(st.binary(max_size=200))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from qkd_core.proofs import lim2014
 from qkd_core.proofs.entropy import binary_entropy
 from qkd_core.proofs.functions import evaluate
-from qkd_core.proofs.two_decoys import Premises
+from qkd_core.proofs.premises import Premises
 from qkd_core.types.plans import Interval
 
 EPS = {"eps_sec": 1e-10, "eps_cor": 1e-15}

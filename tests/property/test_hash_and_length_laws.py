@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from qkd_core.photons.verification import polynomial_hash_bytes
 from qkd_core.proofs import decoy2_exact, lim2014
-from qkd_core.proofs.two_decoys import Premises
+from qkd_core.proofs.premises import Premises
 from qkd_core.types.plans import Interval
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.bootstrap import engine
-from keyferry.cli.service import check_lines, would_run_with
+from keyferry.cli.service import check_lines, monitors_on, would_run_with
 from keyferry.config.policies import WebhookSettings
 from keyferry.config.site import load
 from keyferry.pki.authority import Authority
@@ -19,9 +19,9 @@ from qkd_core.errors import ConfigError
 from qkd_core.keys.quotas import SaePolicy
 from qkd_core.types.epsilon import EpsilonLimits
 from qkd_core.types.ids import Provenance, Side
-from qkd_core.types.monitors import MonitorSettings
-from qkd_core.types.plans import PairModel, PairSettings
-from qkd_core.types.reconciliation import Method
+from qkd_core.types.monitors import MonitorSettings, PairMonitorSettings
+from qkd_core.types.plans import LinkKind, PairModel, PairSettings
+from qkd_core.types.reconciliation import CORRECTING
 from qkd_core.types.refresh import KeyAlgorithm
 from qkd_core.types.settings_table import SettingsTable
 
@@ -170,9 +170,10 @@ def test_the_theorem_is_one_that_makes_keys_of_such_a_link(site_file):
 
 def test_monitors_are_side_b_s(site_file):
     assert load(site_file).link.monitors is None
-    monitors = "[link.monitors]\ndead_time_us = 2.0\ndouble_click_share = 0.2\n\n[link.device]"
+    limits = "dead_time_us = 2.0\ndouble_click_share = 0.2\nbalance_share = 0.1"
+    monitors = f"[link.monitors]\n{limits}\n\n[link.device]"
     edited(site_file, "[link.device]", monitors)
-    with pytest.raises(ConfigError, match=r"link.monitors: only at side B"):
+    with pytest.raises(ConfigError, match=r"link.monitors: of decoy pulses at side B alone"):
         load(site_file)
     edited(site_file, 'side = "a"', 'side = "b"')
     site = load(site_file)
@@ -182,6 +183,7 @@ def test_monitors_are_side_b_s(site_file):
         arrival_distance=None,
         double_click_share=0.2,
         self_test=False,
+        balance_share=0.1,
     )
     edited(site_file, "double_click_share = 0.2", "double_click_share = 1.0")
     with pytest.raises(ConfigError, match=r"double_click_share 1.0: from 0 up to 1"):
@@ -271,10 +273,16 @@ WRONG = [
     ('"127.0.0.1:9460"', '"127.0.0.1:99999"', "api.metrics = '127.0.0.1:99999': the port must"),
     ('"127.0.0.1:9460"', '"here"', "api.metrics = 'here': must be a text that matches"),
     ('["device"]', '["device", "dice"]', "must be a list of device, simulated, replayed, vendor"),
-    ("[0.35, 0.09, 0.0002]", "[0.5, 0.15]", "link.pulses.intensities = [0.5, 0.15]: must be 3"),
+    ("[0.35, 0.09, 0.0002]", "[0.5]", "link.pulses.intensities = [0.5]: must be 2 or 3 numbers"),
+    ("[0.35, 0.09, 0.0002]", "[0.5, 0.15]", "link.pulses.probabilities = [0.06, 0.66, 0.28]: must"),
     ("[0.35, 0.09, 0.0002]", "[0.1, 0.15, 0.001]", "link.pulses: intensities (0.1, 0.15, 0.001)"),
     ("[0.06, 0.66, 0.28]", "[0.55, 0.3, 0.2]", "link.pulses: probabilities (0.55, 0.3, 0.2)"),
     ('driver = "simulated"', 'driver = "laser"', "link.device.driver = 'laser': must be one of"),
+    (
+        'driver = "simulated"',
+        'driver = "replay"',
+        "must be of link.pairs: it gives time tags alone",
+    ),
     ('"https://kme-b.', '"http://kme-b.', "link.peer_url = 'http://kme-b.example:8443': must"),
     ('cert = "tls/kme-a.pem"', 'cert = "gone.pem"', "must be a file that exists"),
     ('id = "sae-b"', 'id = "sae-a"', "saes[1].id = 'sae-a': is listed twice"),
@@ -323,6 +331,46 @@ def test_a_wrong_setting_is_one_line_that_names_it(site_file, old, new, said):
     assert message.startswith(f"{site_file}: ")
     assert said in message
     assert "\n" not in message
+
+
+def with_one_decoy(site_file: Path) -> Path:
+    edited(site_file, "[0.35, 0.09, 0.0002]", "[0.38, 0.083]")
+    edited(site_file, "[0.06, 0.66, 0.28]", "[0.04, 0.96]")
+    text = re.sub(r"(gain|qber) = \[(.*?), (.*?), .*?\]", r"\1 = [\2, \3]", site_file.read_text())
+    site_file.write_text(text)
+    return site_file
+
+
+def test_two_intensities_are_a_link_with_one_decoy_and_its_own_theorem(site_file):
+    site = load(with_one_decoy(site_file))
+
+    assert site.link.settings.kind is LinkKind.ONE_DECOY
+    assert len(site.link.model.gain) == len(site.link.model.qber) == 2
+    assert site.theorem == "decoy1-exact"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("[0.38, 0.083]", "[0.38, 0.0]", "link.pulses: intensities (0.38, 0.0): mu1 > mu2 > 0"),
+        ("[0.38, 0.083]", "[0.083, 0.38]", "link.pulses: intensities (0.083, 0.38): mu1 > mu2"),
+        ("gain = [", "gain = [0.0, ", "link.model.gain = [0.0, "),
+        (
+            "eps_sec = 1e-9",
+            'eps_sec = 1e-9\ntheorem = "lim2014"',
+            "theorem 'lim2014' makes no key of decoy pulses of two intensities, allowed are"
+            " decoy1-exact",
+        ),
+    ],
+)
+def test_what_does_not_go_with_one_decoy_is_one_line_that_names_it(site_file, old, new, said):
+    edited(with_one_decoy(site_file), old, new)
+
+    with pytest.raises(ConfigError) as caught:
+        load(site_file)
+
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_table_is_named(site_file):
@@ -392,7 +440,7 @@ def test_check_reports_what_a_site_would_run_with(certified):
     )
     assert "kme-a, side A of link fibre-ab" in done.stdout
     assert "one block in 100 on a healthy link" in done.stdout
-    assert re.search(r"1 s each, \d{5} secret bits", done.stdout)
+    assert re.search(r"1 s each, \d{6} secret bits", done.stdout)
 
 
 def test_what_check_reports_can_be_had_as_json(certified):
@@ -413,7 +461,7 @@ def test_what_check_reports_can_be_had_as_json(certified):
         "epsilon_alarm": None,
         "epsilon_limit": None,
     }
-    assert told["correction"] == sorted(Method)
+    assert told["correction"] == sorted(CORRECTING)
     assert told["monitors"] == []
     assert told["block"]["duration_s"] == 1.0
     assert told["block"]["secret_bits"] > 10_000
@@ -426,7 +474,7 @@ def test_check_reports_methods_monitors_and_what_epsilon_may_come_to(certified):
     text = re.sub(r"# (epsilon_alarm = )\S+", r"\g<1>1e-4", text)
     text = text.replace('side = "a"', 'side = "b"')
     monitors = "[link.monitors]\ndead_time_us = 2\narrival_distance = 0\n\n[link.device]"
-    certified.write_text(text.replace("[link.device]", monitors))
+    certified.write_text(text.replace("[link.device]", monitors, 1))
     site = load(certified)
 
     told = would_run_with(site, 0)
@@ -471,6 +519,55 @@ def test_the_pairs_of_the_example_can_be_put_to_use(site_file):
     assert link.model == PairModel(
         key_rate_hz=25_000, test_rate_hz=1500, key_qber=0.011, test_qber=0.013
     )
+
+
+PAIR_MONITORS = """[link.monitors]
+arrival_distance = 0.05
+double_click_share = 0.2
+rate_share = 0.1
+balance_share = 0.15
+
+[link.device]"""
+
+
+def test_monitors_of_pairs_are_either_side_s_and_arrival_times_those_of_side_a(site_file):
+    file = edited(of_pairs(site_file), "[link.device]", PAIR_MONITORS)
+    assert load(file).link.monitors == PairMonitorSettings(
+        false_alarm=1e-9,
+        arrival_distance=0.05,
+        double_click_share=0.2,
+        rate_share=0.1,
+        balance_share=0.15,
+    )
+    assert monitors_on(load(file).link.monitors) == [
+        "arrival_distance",
+        "double_click_share",
+        "rate_share",
+        "balance_share",
+    ]
+    edited(file, 'side = "a"', 'side = "b"')
+    with pytest.raises(ConfigError, match=r"link.monitors: arrival_distance: .* at side A, which"):
+        load(file)
+    edited(file, "arrival_distance = 0.05\n", "")
+    assert load(file).link.monitors.arrival_distance is None
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("dead_time_us = 2.0", "dead_time_us is for decoy pulses: link.pairs.hold_off_ps says"),
+        ("self_test = true", "self_test is for decoy pulses: receivers of pairs have no light"),
+        ("rate_share = 1.0", "rate_share 1.0: from 0 up to 1, which is excluded"),
+        ("rate_shares = 0.1", "unknown key, did you mean rate_share?"),
+    ],
+)
+def test_monitors_that_pairs_do_not_have_are_refused_with_a_line(site_file, line, told):
+    monitors = f"[link.monitors]\n{line}\n\n[link.device]"
+    file = edited(of_pairs(site_file), "[link.device]", monitors)
+    with pytest.raises(ConfigError, match=re.escape(told)) as refusal:
+        load(file)
+    assert "\n" not in str(refusal.value)
+    assert "link.monitors" in str(refusal.value)
 
 
 @pytest.mark.parametrize(

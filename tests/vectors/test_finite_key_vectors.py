@@ -14,8 +14,8 @@ import pytest
 
 from qkd_core.proofs.decoy2_exact import bounds as exact_bounds
 from qkd_core.proofs.lim2014 import bounds
+from qkd_core.proofs.premises import Premises
 from qkd_core.proofs.sampling import errors_outside_max
-from qkd_core.proofs.two_decoys import Premises
 from qkd_core.types.plans import Interval
 
 FILE = Path(__file__).with_name("finite_key.json")

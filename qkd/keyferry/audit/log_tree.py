@@ -13,7 +13,6 @@ from keyferry.audit.chain import chain_name
 from keyferry.audit.tree import Frontier, frontier_at, leaf_hash
 
 KEPT_LEVEL = 8
-KEPT_LEAVES = 1 << KEPT_LEVEL
 
 
 @dataclass(frozen=True, slots=True)

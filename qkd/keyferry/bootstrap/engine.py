@@ -4,16 +4,19 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from json import dumps
 from pathlib import Path
 
+from keyferry.bootstrap.devices import tags_of
 from keyferry.bootstrap.stores import peer_session, store_of
+from keyferry.bootstrap.vendor import vendor_end
 from keyferry.channel.transport import ChannelIdentity, Listener, Transport, connect
 from keyferry.clock import SystemClock
-from keyferry.config.site import SiteSettings
+from keyferry.config.site import DeviceSettings, SiteSettings
+from keyferry.config.vendor import VendorBox
 from keyferry.engine.block import AliceEnd, BobEnd, LinkEnd, watched_urandom
 from keyferry.engine.budget import Budget
 from keyferry.engine.correcting import CorrectionPolicy
@@ -30,11 +33,13 @@ from keyferry.witness.process import gate_of, watched
 from qkd_core.errors import AuthenticationPoolExhausted, ConfigError
 from qkd_core.photons.amplification import HASH
 from qkd_core.photons.monitors import Watch
+from qkd_core.photons.pair_monitors import PairWatch
 from qkd_core.photons.reconciliation.ldpc_ladder import DIGEST as LDPC_CODES
 from qkd_core.types.authentication import Lane
 from qkd_core.types.ids import Side
+from qkd_core.types.monitors import MonitorSettings, PairMonitorSettings
 from qkd_core.types.plans import DecoySettings, PairModel, PairSettings
-from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob, SimulatedTags
+from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +51,15 @@ RoundTrip = Callable[[], float]
 
 def run_engine(site: SiteSettings, stopping: Callable[[], bool]) -> None:
     """The engine process, with the link that the site file names. Raises as `serve`."""
-    terms = terms_of(site)
-    serve(site, terms, lambda store, trip: _end(site, terms, store, trip), stopping)
+    terms, device = terms_of(site), site.link.device
+    with ExitStack() as afterwards:
+
+        def end_of(store: Store, round_trip_s: RoundTrip) -> LinkEnd:
+            if isinstance(device, VendorBox):
+                return vendor_end(site, terms, device, store, afterwards)
+            return _end(site, terms, store, round_trip_s)
+
+        serve(site, terms, end_of, stopping)
 
 
 def serve(
@@ -156,21 +168,23 @@ class Meeting:
 def _end(site: SiteSettings, terms: LinkTerms, store: Store, round_trip_s: RoundTrip) -> LinkEnd:
     if isinstance(site.link.model, PairModel):
         return _pair_end(site, terms, store, round_trip_s)
-    device = site.link.device
+    device, model = site.link.device, site.link.model
+    if not isinstance(device, DeviceSettings) or model is None:
+        raise ConfigError(f"{site.file}: link.device: a recording of decoy pulses has no settings")
     room = Room(store.blocks, store.pads, site.keeping)
     if site.side is Side.A:
         alice = DecoyAlice(
             terms=terms,
             device=SimulatedAlice(device.socket, device.credential, timeout_s=device.timeout_s),
             pads=store.pads,
-            configured=site.link.model,
+            configured=model,
             correction=correction_of(site, terms, round_trip_s),
         )
         return AliceEnd(link=alice, blocks=store.blocks, room=room)
     source, monitors = watched_urandom(), site.link.monitors
     detecting = SimulatedBob(device.socket, device.credential, timeout_s=device.timeout_s)
     watch = None
-    if monitors is not None:
+    if isinstance(monitors, MonitorSettings):
         watch = Watch(monitors, detecting if monitors.self_test else None)
     bob = DecoyBob(terms=terms, device=detecting, watch=watch, entropy=source)
     return BobEnd(link=bob, blocks=store.blocks, room=room, entropy=source)
@@ -180,19 +194,27 @@ def _pair_end(
     site: SiteSettings, terms: LinkTerms, store: Store, round_trip_s: RoundTrip
 ) -> LinkEnd:
     link, room = site.link, Room(store.blocks, store.pads, site.keeping)
-    settings, model = link.settings, link.model
+    settings, model, device = link.settings, link.model, link.device
     if not isinstance(settings, PairSettings) or not isinstance(model, PairModel):
         raise ConfigError(f"{site.file}: link.pairs and link.model are of different kinds")
-    device = link.device
-    tags = SimulatedTags(device.socket, device.credential, timeout_s=device.timeout_s)
+    if isinstance(device, VendorBox):
+        raise ConfigError(f"{site.file}: link.pairs: a vendor's box gives no detections")
     source = watched_urandom()
+    watch = PairWatch(link.monitors) if isinstance(link.monitors, PairMonitorSettings) else None
+    kind = TaggedBob if site.side is Side.B else TaggedAlice
+    tagged = kind(
+        device=tags_of(device),
+        settings=settings,
+        watch=watch,
+        note=store.blocks.note_light,
+        entropy=source,
+    )
     if site.side is Side.B:
-        tagged = TaggedBob(device=tags, settings=settings, entropy=source)
         bob = PairBob(terms=terms, device=tagged)
         return BobEnd(link=bob, blocks=store.blocks, room=room, entropy=source)
     alice = PairAlice(
         terms=terms,
-        device=TaggedAlice(device=tags, settings=settings, entropy=source),
+        device=tagged,
         pads=store.pads,
         configured=model,
         correction=correction_of(site, terms, round_trip_s),

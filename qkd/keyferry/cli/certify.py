@@ -16,6 +16,8 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, one line a
 
 INTENSITIES = ("signal", "decoy", "vacuum")
 BOUNDS = {  # in the order of the derivation; of each the end on which the length rests
+    "s_key_0_max": "at most {1:,.0f} vacuum events in the key",
+    "s_test_0_max": "at most {1:,.0f} vacuum events in the test",
     "s_key_0": "at least {0:,.1f} vacuum events in the key",
     "s_key_1": "at least {0:,.1f} single-photon events in the key",
     "s_test_1": "at least {0:,.1f} single-photon events in the test",
@@ -26,6 +28,11 @@ BOUNDS = {  # in the order of the derivation; of each the end on which the lengt
     "secrecy_cost": "{1:,.1f} bits for secrecy",
     "correctness_cost": "{1:,.1f} bits for verification",
     "length": "at least {0:,.1f} bits of key, all that was disclosed taken off",
+}
+ASSERTED = {
+    **BOUNDS,
+    "entropy": "{0:,.0f} bits are secret, by the vendor's word",
+    "length": "{0:,.1f} bits of key, if they are",
 }
 
 
@@ -71,16 +78,12 @@ def certificates(site: Path, out: Path, block: int | None, as_json: bool) -> Non
       keyferry certificates site.toml --out . --block 3
     """
     from keyferry.config.site import load
-    from keyferry.private_files import private_folder, write_private
+    from keyferry.private_files import private_folder, write_private_files
     from qkd_core.errors import ConfigError
 
     store = load(site).store
     private_folder(out)
-    files = []
-    for number, certificate in _stored(store, block):
-        files.append(out / f"block-{number:06}.json")
-        write_private(files[-1], certificate.encode() + b"\n")
-        _progress(f"{len(files)} written")
+    files = write_private_files(out, _named(_stored(store, block)))
     _progress("")
     if block is not None and not files:
         raise ConfigError(f"{store}: holds no block {block}")
@@ -89,6 +92,13 @@ def certificates(site: Path, out: Path, block: int | None, as_json: bool) -> Non
     else:
         n = "1 certificate" if len(files) == 1 else f"{len(files)} certificates"
         click.echo(f"{out}: {n}, to derive again with keyferry certify")
+
+
+def _named(certificates: Iterator[tuple[int, str]]) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of their files."""
+    for done, (number, certificate) in enumerate(certificates, 1):
+        yield f"block-{number:06}.json", certificate.encode() + b"\n"
+        _progress(f"{done} written")
 
 
 def _progress(done: str) -> None:
@@ -163,6 +173,7 @@ def as_figures(verdict: "Verdict") -> dict[str, Any]:
         "eps_sec": plan.budget.eps_sec,
         "eps_cor": plan.budget.eps_cor,
         "bounds": verdict.bounds,
+        **_asserted(verdict),
         "ledger": [
             {"what": part.what, "epsilon": float(part.epsilon), "times": part.times}
             for part in verdict.ledger
@@ -172,33 +183,74 @@ def as_figures(verdict: "Verdict") -> dict[str, Any]:
 
 def statement(name: str, verdict: "Verdict") -> list[str]:
     """For people: what the length of the key rests on."""
-    plan, told, budget = verdict.plan, verdict.told, verdict.plan.budget
+    plan = verdict.plan
     lines = [
         ("block", f"{plan.block_id} of link {plan.link_id}, {plan.provenance}"),
         ("theorem", f"{verdict.theorem}, version {verdict.version}: {verdict.source}"),
-        *_counts(verdict),
-        ("disclosed", f"{told.leak_ec:,} bits count, planned for {budget.leak_ec_max:,}"),
-        ("bounds", ""),
-        *(
-            ("", words.format(*verdict.bounds[bound]))
-            for bound, words in BOUNDS.items()
-            if bound in verdict.bounds
-        ),
-        ("epsilons", f"eps_sec {budget.eps_sec:g}, eps_cor {budget.eps_cor:g}"),
-        *(
-            ("", f"{part.times} x {float(part.epsilon):.3g}  {part.what}")
-            for part in verdict.ledger
-        ),
-        ("key", f"{plan.n_secret:,} bits, at most {verdict.n_secret_max:,} are certain"),
-        ("assumed", "what the theorem asks of source, detectors and sites: no file can show it"),
-        ("told", f"{told.n_errors:,} errors corrected: no bound depends on them"),
+        *(_by_word(verdict) if _asserted(verdict) else _by_theorem(verdict)),
     ]
     return [f"{name}: holds", *(f"  {what:11} {text}".rstrip() for what, text in lines)]
 
 
+def _by_theorem(verdict: "Verdict") -> Iterator[tuple[str, str]]:
+    plan, told, budget = verdict.plan, verdict.told, verdict.plan.budget
+    yield from _counts(verdict)
+    yield "disclosed", f"{told.leak_ec:,} bits count, planned for {budget.leak_ec_max:,}"
+    yield from _costs(verdict, BOUNDS)
+    yield "key", f"{plan.n_secret:,} bits, at most {verdict.n_secret_max:,} are certain"
+    yield "assumed", "what the theorem asks of source, detectors and sites: no file can show it"
+    yield "told", f"{told.n_errors:,} errors corrected: no bound depends on them"
+
+
+def _by_word(verdict: "Verdict") -> Iterator[tuple[str, str]]:
+    """Of a vendor's keys: what is only said, and what was checked."""
+    said, n_secret = _asserted(verdict)["asserted"], verdict.plan.n_secret
+    yield (
+        "asserted",
+        f"that the keys are secret is the word of {said['by']}: nothing here proves it",
+    )
+    yield (
+        "keys",
+        f"{said['n_keys']:,} of {said['key_bits']:,} bits, for {' and '.join(said['saes'])}",
+    )
+    yield "key IDs", f"SHA-256 {said['key_ids_digest']}"
+    yield from _costs(verdict, ASSERTED)
+    yield "key", f"{n_secret:,} bits, at most {verdict.n_secret_max:,} if the vendor is right"
+    yield "checked", "numbers of keys and bits, what verification takes off, ledger and digests"
+
+
+def _asserted(verdict: "Verdict") -> dict[str, Any]:
+    """Whose word the key rests on, and about which keys; empty for one that has a theorem."""
+    from qkd_certify.limits import VendorLimits
+
+    limits = verdict.plan.limits
+    if not isinstance(limits, VendorLimits):
+        return {}
+    said = {
+        "by": limits.vendor,
+        "saes": [limits.master_sae, limits.slave_sae],
+        "n_keys": limits.n_keys,
+        "key_bits": limits.key_bits,
+        "key_ids_digest": verdict.told.key_ids_digest,
+    }
+    return {"asserted": said}
+
+
+def _costs(verdict: "Verdict", bounds: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Everything between counts and length, and the epsilons."""
+    yield "bounds", ""
+    for bound, words in bounds.items():
+        if bound in verdict.bounds:
+            yield "", words.format(*verdict.bounds[bound])
+    budget = verdict.plan.budget
+    yield "epsilons", f"eps_sec {budget.eps_sec:g}, eps_cor {budget.eps_cor:g}"
+    for part in verdict.ledger:
+        yield "", f"{part.times} x {float(part.epsilon):.3g}  {part.what}"
+
+
 def _counts(verdict: "Verdict") -> Iterator[tuple[str, str]]:
     told = verdict.told
-    names = INTENSITIES if len(told.key) == len(INTENSITIES) else ("",)
+    names = INTENSITIES[: len(told.key)] if len(told.key) > 1 else ("",)
     for what, accepted in verdict.plan.limits.accepted.items():
         counts = {"key": told.key, "test": told.test, "errors": told.errors}[what]
         yield (

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import click
 
+from keyferry.cli.link_conform import conform
+from keyferry.cli.link_fault import fault, faults
+from keyferry.cli.link_record import record
+from keyferry.cli.link_run import run
 from keyferry.cli.operate import rekey
 from qkd_core.types.ids import Side
 
@@ -20,6 +24,16 @@ EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--credential-b", type=EXISTING, required=True, help="32 bytes known to B's engine.")
 @click.option("--time-scale", type=float, help="Link seconds per second, at most.")
 @click.option("--seed", type=int, help="Make the pulses repeatable. For tests only.")
+@click.option("--control-socket", type=FILE, help="Where faults are told: keyferry link fault.")
+@click.option("--control-credential", type=EXISTING, help="32 bytes known to who tells them.")
+@click.option(
+    "--line",
+    "lines",
+    type=(click.Choice(["a", "b"]), str, str),
+    multiple=True,
+    metavar="SITE LISTEN TO",
+    help="Carry what the site connects to at host:port LISTEN to TO; message faults act on it.",
+)
 def sim_link(  # noqa: PLR0913  one parameter per option
     *,
     scenario: str,
@@ -29,6 +43,9 @@ def sim_link(  # noqa: PLR0913  one parameter per option
     credential_b: Path,
     time_scale: float | None,
     seed: int | None,
+    control_socket: Path | None,
+    control_credential: Path | None,
+    lines: tuple[tuple[str, str, str], ...],
 ) -> None:
     """Simulate a link: the fibre and both devices.
 
@@ -40,24 +57,40 @@ def sim_link(  # noqa: PLR0913  one parameter per option
         --credential-a a/link.credential --credential-b b/link.credential
     """
     from keyferry.processes.supervisor import StopSignal
+    from qkd_core.errors import ConfigError
+    from qkd_sim_link.lines import Line, address
     from qkd_sim_link.links import load_link
-    from qkd_sim_link.server import Endpoint, serve
+    from qkd_sim_link.server import Endpoint, Faulty, serve
 
+    faulty = None
+    if control_socket is not None and control_credential is not None:
+        faulty = Faulty(
+            Endpoint(control_socket, control_credential),
+            tuple(Line(Side(site), address(here), address(to)) for site, here, to in lines),
+        )
+    elif control_socket or control_credential or lines:
+        raise ConfigError("--control-socket, --control-credential: both, and with --line as well")
     stop = threading.Event()
     StopSignal(stop.set)
     endpoints = {
         Side.A: Endpoint(socket_a, credential_a),
         Side.B: Endpoint(socket_b, credential_b),
     }
-    serve(load_link(scenario), endpoints, time_scale=time_scale, seed=seed, stop=stop)
+    link = load_link(scenario)
+    serve(link, endpoints, time_scale=time_scale, seed=seed, stop=stop, faulty=faulty)
 
 
 @click.group()
 def link() -> None:
-    """Look after a link's pre-shared secret."""
+    """Look after a link: its secret, its drivers, and what a simulated one does."""
 
 
+link.add_command(conform)
+link.add_command(record)
 link.add_command(rekey)
+link.add_command(run)
+link.add_command(fault)
+link.add_command(faults)
 
 
 @link.command()

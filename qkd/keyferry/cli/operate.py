@@ -174,6 +174,7 @@ def status_lines(answer: Mapping[str, Any]) -> list[str]:
         "blocks": ", ".join(blocks) or "none",
         "QBER": qber,
         **_entanglement(answer["entanglement"]),
+        **_light(answer["pair_light"]),
         "own half": (
             f"{free[side]:,} bytes, {answer['drained_bytes_per_s']:,} a second drawn,"
             f" {_until_empty(answer['time_to_empty_s'])}"
@@ -208,6 +209,25 @@ def _entanglement(told: Mapping[str, float] | None) -> dict[str, str]:
             f" {told['fidelity_min']:.4f}, S {told['chsh']:.4f} +- {told['chsh_sigma']:.4f}"
         )
     }
+
+
+def _light(told: Mapping[str, Any] | None) -> dict[str, str]:
+    """Of the newest block of pairs; coincidences are found at side A."""
+    if told is None:
+        return {}
+    lines = {
+        "clicks": (
+            f"{told['rate_hz']:,.0f} a second; {told['double_clicks']:,} double clicks,"
+            f" {told['double_clicks_expected']:,.0f} expected"
+        )
+    }
+    if (found := told["coincidences"]) is not None:
+        car = "none accidental" if found["car"] is None else f"CAR {found['car']:.0f}"
+        lines["coincidences"] = (
+            f"{found['rate_hz']:,.0f} a second, {car}, {found['missed']:.2%} missed;"
+            f" B's clock {found['offset_s']:+.9f} s, {found['drift_ppm']:+.5f} ppm"
+        )
+    return lines
 
 
 def _policies(policies: Mapping[str, Any]) -> str:

@@ -146,9 +146,16 @@ def _command(name: str) -> click.Command:
 
 
 def _evaluate(name: str, inputs: str) -> None:
+    """Raises ConfigError, which names the file."""
+    from qkd_core.errors import ConfigError
     from qkd_core.proofs.functions import evaluate
 
-    click.echo(json.dumps(evaluate(name, _object(inputs)), indent=2, allow_nan=False))
+    given = _object(inputs)
+    try:
+        outcome = evaluate(name, given)
+    except ConfigError as error:
+        raise ConfigError(f"{inputs}: {error}") from error
+    click.echo(json.dumps(outcome, indent=2, allow_nan=False))
 
 
 def _object(path: str) -> dict[str, Any]:

@@ -11,9 +11,10 @@ import click
 
 if TYPE_CHECKING:
     from keyferry.config.site import SiteSettings
-    from qkd_core.types.monitors import MonitorSettings
+    from qkd_core.types.monitors import MonitorSettings, PairMonitorSettings
 
-MONITORS = ("arrival_distance", "double_click_share", "self_test")  # as the site file names them
+# As the site file names them; pairs have no self-test, pulses no rates.
+MONITORS = ("arrival_distance", "double_click_share", "rate_share", "balance_share", "self_test")
 SITE = click.argument("site", type=click.Path(dir_okay=False, path_type=Path))
 
 
@@ -23,8 +24,8 @@ SITE = click.argument("site", type=click.Path(dir_okay=False, path_type=Path))
 def check(site: Path, as_json: bool) -> None:
     """Report what SITE would run with; start nothing.
 
-    Reads the site file and its certificates, and plans a block: settings that could never give
-    key are refused.
+    Reads the site file and its certificates, and plans the first block as the engine of an idle
+    machine would: settings that could never give key are refused.
 
     \b
     Examples:
@@ -42,7 +43,8 @@ def check(site: Path, as_json: bool) -> None:
 def would_run_with(settings: "SiteSettings", n_secret: int) -> dict[str, Any]:
     """What `check` reports. ``n_secret``: of a block on a link like the file's model."""
     link, security = settings.link, settings.security
-    n_pulses = getattr(link.settings, "n_pulses", None)  # none on a link of pairs
+    names = ("n_pulses", "vendor", "keys_per_block", "key_bits")  # by the kind of the link
+    given = {name: getattr(link.settings, name) for name in names if hasattr(link.settings, name)}
     return {
         "kme": settings.kme_id,
         "side": settings.side.value,
@@ -60,7 +62,7 @@ def would_run_with(settings: "SiteSettings", n_secret: int) -> dict[str, Any]:
         "correction": sorted(link.correction),
         "monitors": monitors_on(link.monitors),
         "block": {
-            **({} if n_pulses is None else {"n_pulses": n_pulses}),
+            **given,
             "duration_s": link.settings.link_s,
             "secret_bits": n_secret,
         },
@@ -70,15 +72,25 @@ def would_run_with(settings: "SiteSettings", n_secret: int) -> dict[str, Any]:
     }
 
 
-def monitors_on(monitors: "MonitorSettings | None") -> list[str]:
+def monitors_on(monitors: "MonitorSettings | PairMonitorSettings | None") -> list[str]:
     """Their names; a limit of 0 is a limit."""
-    held = {} if monitors is None else {name: getattr(monitors, name) for name in MONITORS}
+    held = {} if monitors is None else {name: getattr(monitors, name, None) for name in MONITORS}
     return [name for name, limit in held.items() if limit is not None and limit is not False]
 
 
-def light(block: dict[str, Any]) -> str:
-    """What a block is made of."""
-    return f"{block['n_pulses']:g} pulses" if "n_pulses" in block else "entangled pairs"
+def made_of(block: dict[str, Any]) -> str:
+    """What a block is made of, and what is expected of it."""
+    n_secret = block["secret_bits"]
+    if "vendor" in block:
+        return (
+            f"{block['keys_per_block']} keys of {block['key_bits']} bits each, {n_secret} secret"
+            f" bits if the word of {block['vendor']} is true"
+        )
+    light = f"{block['n_pulses']:g} pulses" if "n_pulses" in block else "entangled pairs"
+    return (
+        f"{light}, {block['duration_s']:g} s each, {n_secret} secret bits if the link is as the"
+        " model says"
+    )
 
 
 def check_lines(told: dict[str, Any]) -> list[str]:
@@ -95,11 +107,8 @@ def check_lines(told: dict[str, Any]) -> list[str]:
             f" {_epsilon(security['epsilon_limit'])}, of all blocks and tags together"
         ),
         "aborts": f"one block in {1 / security['abort_rate']:.0f} on a healthy link",
-        "blocks": (
-            f"{light(block)}, {block['duration_s']:g} s each,"
-            f" {block['secret_bits']} secret bits if the link is as the model says"
-        ),
-        "correction": ", ".join(told["correction"]),
+        "blocks": made_of(block),
+        "correction": ", ".join(told["correction"]) or "none",
         "monitors": ", ".join(told["monitors"]) or "none is on",
         "SAEs": ", ".join(told["saes"]) or "none",
         "auditor": told["auditor_key"] or "none: records have no MACs",
@@ -254,42 +263,31 @@ def require_usable(settings: "SiteSettings") -> None:
 
 
 def expected_key(settings: "SiteSettings") -> int:
-    """The secret bits of a block on a link like the file's model. Raises ConfigError at none."""
-    from qkd_core.errors import ConfigError, PlanRefused
-    from qkd_core.proofs.pair_plan import PairRequest, plan_pairs
-    from qkd_core.proofs.plan import PlanRequest, plan_block
-    from qkd_core.proofs.terms import FRAME_BITS_MAX, Terms, disclosed_on_paper
-    from qkd_core.types.ids import BlockId, Provenance
-    from qkd_core.types.plans import PairModel
-    from qkd_core.types.reconciliation import Method, Reconciliation
+    """The secret bits of the engine's first block, by the file's model. Raises ConfigError."""
+    leave_kernels_uncompiled()
 
-    link = settings.link
-    terms = Terms(
-        link_id=link.link_id,
-        settings=link.settings,
-        policy=settings.security,
-        theorem=settings.theorem,
-        segment_pads=0,
-        config_digest="",
-    )
-    block: dict[str, Any] = {
-        "terms": terms,
-        "block_id": BlockId(1),
-        "provenance": Provenance.DEVICE,
-        "reconciliation": Reconciliation(
-            method=Method.CASCADE, variant="", frame_bits=FRAME_BITS_MAX
-        ),
-        "disclosed_expected": disclosed_on_paper,
-    }
+    from keyferry.bootstrap.planning import first_plan
+    from qkd_core.errors import ConfigError, PlanRefused
+    from qkd_core.types.plans import PairSettings
+    from qkd_core.types.vendor import VendorSettings
+
     try:
-        if isinstance(link.model, PairModel):
-            return plan_pairs(PairRequest(model=link.model, **block)).n_secret
-        return plan_block(PlanRequest(model=link.model, **block)).n_secret
+        return first_plan(settings).n_secret
     except PlanRefused as error:
-        kind = "pairs" if isinstance(link.model, PairModel) else "pulses"
-        raise ConfigError(
-            f"{settings.file}: link.{kind} and link.model give no key: {error}"
-        ) from error
+        match settings.link.settings:
+            case VendorSettings():
+                named = "link.keys gives"
+            case PairSettings():
+                named = "link.pairs and link.model give"
+            case _:
+                named = "link.pulses and link.model give"
+        raise ConfigError(f"{settings.file}: {named} no key: {error}") from error
+
+
+def leave_kernels_uncompiled() -> None:
+    """Before numba is imported, in a process that makes no key: to plan takes none of them."""
+    if "numba" not in sys.modules:
+        os.environ["NUMBA_DISABLE_JIT"] = "1"
 
 
 def use_kernel_cache(state_dir: Path) -> None:

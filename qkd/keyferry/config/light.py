@@ -1,6 +1,13 @@
 """What travels on the link, decoy pulses or entangled pairs, and what the planner expects of it."""
 
-from qkd_core.types.plans import DecoySettings, LinkModel, PairModel, PairSettings
+from qkd_core.types.plans import (
+    ONE_DECOY,
+    TWO_DECOYS,
+    DecoySettings,
+    LinkModel,
+    PairModel,
+    PairSettings,
+)
 from qkd_core.types.settings_table import SettingsTable
 
 
@@ -10,31 +17,33 @@ def read_light(
     """Settings and model of one kind. Raises ConfigError."""
     if link.has("pairs"):
         return _pairs(link), _pair_model(link)
-    return _pulses(link), _model(link)
+    pulses = _pulses(link)
+    return pulses, _model(link, len(pulses.intensities))
 
 
 def _pulses(link: SettingsTable) -> DecoySettings:
     table = link.table("pulses")
-    mu1, mu2, mu3 = table.numbers("intensities", 3, 0, 2)
-    p1, p2, p3 = table.numbers("probabilities", 3, 0, 1)
+    intensities = table.numbers("intensities", (ONE_DECOY, TWO_DECOYS), 0, 2)
     with table.checks():
         pulses = DecoySettings(
             clock_hz=table.number("clock_hz", 1, 1e11),
             n_pulses=table.integer("n_pulses", 1, 10**13),
-            intensities=(mu1, mu2, mu3),
-            probabilities=(p1, p2, p3),
+            intensities=intensities,
+            probabilities=table.numbers("probabilities", (len(intensities),), 0, 1),
             p_key_basis=table.number("p_key_basis", 0, 1),
         )
     table.finish()
     return pulses
 
 
-def _model(link: SettingsTable) -> LinkModel:
+def _model(link: SettingsTable, n_intensities: int) -> LinkModel:
     table = link.table("model")
-    g1, g2, g3 = table.numbers("gain", 3, 0, 1)
-    e1, e2, e3 = table.numbers("qber", 3, 0, 0.5)
+    model = LinkModel(
+        gain=table.numbers("gain", (n_intensities,), 0, 1),
+        qber=table.numbers("qber", (n_intensities,), 0, 0.5),
+    )
     table.finish()
-    return LinkModel(gain=(g1, g2, g3), qber=(e1, e2, e3))
+    return model
 
 
 def _pairs(link: SettingsTable) -> PairSettings:

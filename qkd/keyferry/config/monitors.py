@@ -1,9 +1,17 @@
-"""The part of side B's site file about its detectors: ``[link.monitors]``."""
+"""The part of a site file about the monitors of its detectors: ``[link.monitors]``."""
 
-from qkd_core.types.monitors import MonitorSettings
+from math import isnan, nan
+
+from qkd_core.errors import ConfigError
+from qkd_core.types.ids import Side
+from qkd_core.types.monitors import MonitorSettings, PairMonitorSettings
 from qkd_core.types.settings_table import SettingsTable
 
 PS_PER_US = 1e6
+PULSES_ALONE = {
+    "dead_time_us": "link.pairs.hold_off_ps says when detectors are live",
+    "self_test": "receivers of pairs have no light of their own",
+}
 
 
 def read_monitors(link: SettingsTable) -> MonitorSettings | None:
@@ -16,15 +24,43 @@ def read_monitors(link: SettingsTable) -> MonitorSettings | None:
     table = link.table("monitors")
     with table.checks():
         monitors = MonitorSettings(
-            false_alarm=table.number("false_alarm", 1e-30, 1e-3, 1e-9),
+            false_alarm=_false_alarm(table),
             dead_time_ps=PS_PER_US * table.number("dead_time_us", 0, 1000),
             arrival_distance=_limit(table, "arrival_distance"),
             double_click_share=_limit(table, "double_click_share"),
             self_test=table.flag("self_test", False),
+            balance_share=_limit(table, "balance_share"),
         )
     table.finish()
     return monitors
 
 
+def read_pair_monitors(link: SettingsTable, side: Side) -> PairMonitorSettings | None:
+    """As `read_monitors`, for either side of a link of pairs. Raises ConfigError."""
+    if not link.has("monitors"):
+        return None
+    table = link.table("monitors")
+    with table.checks():
+        for key, why in PULSES_ALONE.items():
+            if table.has(key):
+                raise ConfigError(f"{key} is for decoy pulses: {why}")
+        if side is Side.B and table.has("arrival_distance"):
+            raise ConfigError("arrival_distance: of pairs at side A, which finds the coincidences")
+        monitors = PairMonitorSettings(
+            false_alarm=_false_alarm(table),
+            arrival_distance=_limit(table, "arrival_distance"),
+            double_click_share=_limit(table, "double_click_share"),
+            rate_share=_limit(table, "rate_share"),
+            balance_share=_limit(table, "balance_share"),
+        )
+    table.finish()
+    return monitors
+
+
+def _false_alarm(table: SettingsTable) -> float:
+    return table.number("false_alarm", 1e-30, 1e-3, 1e-9)
+
+
 def _limit(table: SettingsTable, key: str) -> float | None:
-    return table.number(key, 0, 1) if table.has(key) else None
+    limit = table.number(key, 0, 1, nan)  # read in any case, so that its name is known
+    return None if isnan(limit) else limit

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from qkd_core.errors import PlanRefused
 from qkd_core.proofs.theorems import theorem_for
 from qkd_core.types.epsilon import EpsilonLimits
-from qkd_core.types.plans import BlockPlan, SecurityPolicy
+from qkd_core.types.plans import LinkKind, SecurityPolicy
 from qkd_core.types.settings_table import SettingsTable
 
 EPS = (1e-30, 1e-3)
@@ -23,8 +23,8 @@ class SecuritySettings:
     epsilon: EpsilonLimits
 
 
-def read_security(top: SettingsTable, kind: type[BlockPlan]) -> SecuritySettings:
-    """For plans of ``kind``. No default for what a key may cost. Raises ConfigError."""
+def read_security(top: SettingsTable, kind: LinkKind) -> SecuritySettings:
+    """For a link of ``kind``. No default for what a key may cost. Raises ConfigError."""
     table = top.table("security")
     with table.checks():
         security = SecuritySettings(
@@ -42,7 +42,7 @@ def read_security(top: SettingsTable, kind: type[BlockPlan]) -> SecuritySettings
     return security
 
 
-def _theorem(table: SettingsTable, kind: type[BlockPlan]) -> str:
+def _theorem(table: SettingsTable, kind: LinkKind) -> str:
     named = table.text("theorem") if table.has("theorem") else None
     try:
         return theorem_for(kind, named).name

@@ -5,32 +5,30 @@ from pathlib import Path
 
 from keyferry.config.audit import SIGNING_FILE, AuditSettings, read_audit
 from keyferry.config.light import read_light
-from keyferry.config.monitors import read_monitors
+from keyferry.config.monitors import read_monitors, read_pair_monitors
 from keyferry.config.policies import PolicySettings, read_policies
+from keyferry.config.replay import ReplaySettings, read_replay
 from keyferry.config.saes import NAME, read_saes
 from keyferry.config.security import read_security
 from keyferry.config.store import StoreSettings, read_store
+from keyferry.config.tagger import TAGGERS, TaggerSettings, read_tagger
+from keyferry.config.vendor import VendorBox, read_vendor_keys
 from qkd_api.trust import TlsFiles
 from qkd_core.errors import ConfigError
 from qkd_core.keys.quotas import SaePolicy
 from qkd_core.types.epsilon import EpsilonLimits
 from qkd_core.types.ids import KmeId, LinkId, Provenance, SaeId, Side
-from qkd_core.types.monitors import MonitorSettings
-from qkd_core.types.plans import (
-    DecoyPlan,
-    DecoySettings,
-    LinkModel,
-    PairModel,
-    PairPlan,
-    PairSettings,
-    SecurityPolicy,
-)
-from qkd_core.types.reconciliation import Method
+from qkd_core.types.monitors import MonitorSettings, PairMonitorSettings
+from qkd_core.types.plans import LinkModel, PairModel, PairSettings, SecurityPolicy
+from qkd_core.types.reconciliation import CORRECTING, Method
 from qkd_core.types.settings_table import SettingsTable, parse
+from qkd_core.types.vendor import Agreed
 
 PORTS = (1, 65535)
 NO_CRL = "none"
 IDENTITIES = ("uri", "dns", "cn")
+SIMULATED, REPLAY = "simulated", "replay"
+DRIVERS = (SIMULATED, REPLAY, *TAGGERS)
 SOCKET_PATH_BYTES = 107  # what the kernel takes
 STORE_FILE = "store.sqlite"  # in the state directory
 
@@ -51,6 +49,10 @@ class DeviceSettings:
     timeout_s: float
 
 
+SiteDevice = DeviceSettings | ReplaySettings | TaggerSettings
+"""What gives the detections of this site's end."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSettings:
     """The link to the peer site.
@@ -58,7 +60,9 @@ class LinkSettings:
     ``channel``: where B's engine listens and A's connects. ``blocks_in_flight``: so many blocks
     are on their way at once, of which the link serves one. ``correction``: methods of error
     correction that A may plan with. ``settings`` and ``model`` are of one kind: decoy pulses, or
-    entangled pairs. ``monitors``: of B's detectors, see `qkd_core.photons.monitors`.
+    entangled pairs; ``device`` of a vendor's keys is a `VendorBox`, and they have no model.
+    ``monitors``: of this end's detectors, see `qkd_core.photons.monitors` and
+    `pair_monitors`.
     """
 
     link_id: LinkId
@@ -66,13 +70,13 @@ class LinkSettings:
     peer_url: str
     channel: Address
     preshared_secret: Path
-    device: DeviceSettings
-    settings: DecoySettings | PairSettings
-    model: LinkModel | PairModel
+    device: SiteDevice | VendorBox
+    settings: Agreed
+    model: LinkModel | PairModel | None
     timeout_s: float
     blocks_in_flight: int
     correction: frozenset[Method]
-    monitors: MonitorSettings | None
+    monitors: MonitorSettings | PairMonitorSettings | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,13 +166,13 @@ def _site(top: SettingsTable, file: Path, files: _Files) -> SiteSettings:
     table = top.table("site")
     kme_id = KmeId(table.text("kme_id", pattern=NAME))
     saes, sae_policies = read_saes(top)
-    link = _link(top.table("link"), files)
-    of_pairs = isinstance(link.settings, PairSettings)
-    security = read_security(top, PairPlan if of_pairs else DecoyPlan)
+    side = Side(table.choice("side", [side.value for side in Side]))
+    link = _link(top.table("link"), files, side)
+    security = read_security(top, link.settings.kind)
     site = SiteSettings(
         file=file,
         kme_id=kme_id,
-        side=Side(table.choice("side", [side.value for side in Side])),
+        side=side,
         state_dir=files.path(table, "state_dir"),
         accept_provenance=_provenances(table),
         root_key=files.path(table, "root_key"),
@@ -187,8 +191,8 @@ def _site(top: SettingsTable, file: Path, files: _Files) -> SiteSettings:
     table.finish()
     kmes = (kme_id, site.link.peer_kme)
     ordered = kmes if site.side is Side.A else kmes[::-1]
-    if link.monitors is not None and (of_pairs or site.side is Side.A):
-        raise ConfigError(f"{file}: link.monitors: only at side B of a link of decoy pulses")
+    if isinstance(link.monitors, MonitorSettings) and side is Side.A:
+        raise ConfigError(f"{file}: link.monitors: of decoy pulses at side B alone, which detects")
     site = replace(site, policies=read_policies(top, ordered, files.folder))
     for sae, kme in site.saes.items():
         if kme not in (kme_id, site.link.peer_kme):
@@ -217,41 +221,62 @@ def _tls(table: SettingsTable, files: _Files) -> TlsFiles:
     return tls
 
 
-def _link(table: SettingsTable, files: _Files) -> LinkSettings:
-    settings, model = read_light(table)
+def _link(table: SettingsTable, files: _Files, side: Side) -> LinkSettings:
+    settings: Agreed
+    device: SiteDevice | VendorBox
+    model: LinkModel | PairModel | None = None
+    monitors: MonitorSettings | PairMonitorSettings | None = None
+    correction = frozenset[Method]()
+    if table.has("keys"):
+        settings, device = read_vendor_keys(table, files.folder)
+    else:
+        settings, model = read_light(table)
+        of_pairs = isinstance(settings, PairSettings)
+        device = _device(table.table("device"), files, of_pairs)
+        correction = _correction(table)
+        monitors = read_pair_monitors(table, side) if of_pairs else read_monitors(table)
     link = LinkSettings(
         link_id=LinkId(table.text("link_id", pattern=NAME)),
         peer_kme=KmeId(table.text("peer_kme", pattern=NAME)),
         peer_url=table.text("peer_url", pattern=r"https://[^/]+"),
         channel=_address(table, "channel"),
         preshared_secret=files.path(table, "preshared_secret"),
-        device=_device(table.table("device"), files),
+        device=device,
         settings=settings,
         model=model,
         timeout_s=table.number("timeout_s", 1, 3600, 60.0),
         blocks_in_flight=table.integer("blocks_in_flight", 1, 64, 4),
-        correction=_correction(table),
-        monitors=read_monitors(table),
+        correction=correction,
+        monitors=monitors,
     )
     table.finish()
     return link
 
 
 def _correction(table: SettingsTable) -> frozenset[Method]:
-    every = tuple(method.value for method in Method)
+    every = tuple(method.value for method in CORRECTING)
     named = table.texts("correction", every, every)
     if not named:
         raise table.refuse("correction", list(named), f"must be one or more of {', '.join(every)}")
     return frozenset(Method(name) for name in named)
 
 
-def _device(table: SettingsTable, files: _Files) -> DeviceSettings:
-    device = DeviceSettings(
-        driver=table.choice("driver", ["simulated"]),
-        socket=files.path(table, "socket"),
-        credential=files.path(table, "credential"),
-        timeout_s=table.number("timeout_s", 1, 3600, 60.0),
-    )
+def _device(table: SettingsTable, files: _Files, of_pairs: bool) -> SiteDevice:
+    driver = table.choice("driver", DRIVERS)
+    if driver != SIMULATED and not of_pairs:
+        raise table.refuse("driver", driver, "must be of link.pairs: it gives time tags alone")
+    device: SiteDevice
+    if driver == REPLAY:
+        device = read_replay(table, files.existing(table, "recording"))
+    elif driver in TAGGERS:
+        device = read_tagger(table, driver)
+    else:
+        device = DeviceSettings(
+            driver=driver,
+            socket=files.path(table, "socket"),
+            credential=files.path(table, "credential"),
+            timeout_s=table.number("timeout_s", 1, 3600, 60.0),
+        )
     table.finish()
     return device
 

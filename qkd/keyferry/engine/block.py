@@ -2,14 +2,14 @@
 
 The straight line of each side: plan, sifted bits, distillation, health tests of the key,
 *pending*, confirmation, *available*. Where plans and sifted bits come from is the link's affair:
-`decoy`, `pairs`.
+`decoy`, `pairs`, `vendor_ends`.
 """
 
 import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from keyferry.channel.conversation import Conversation
 from keyferry.engine import plan_message
@@ -42,6 +42,14 @@ class LinkEnd(Protocol):
 
         Raises BlockDiscarded, ChannelError, LinkError.
         """
+
+
+@runtime_checkable
+class WaitingEnd(Protocol):
+    """An ability of some ends: to have nothing for a while that a block could be made of."""
+
+    def must_wait(self) -> bool:
+        """Whether no block should be begun now. Asked between blocks only."""
 
 
 class AliceLink(Protocol):

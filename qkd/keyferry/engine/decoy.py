@@ -1,8 +1,7 @@
 """The two ends of a link of decoy pulses: plans from what was learned, clicks into sifted bits."""
 
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from keyferry.channel.conversation import Conversation
 from keyferry.engine.block import watched_urandom
@@ -15,14 +14,14 @@ from qkd_core.photons.monitors import Watch
 from qkd_core.photons.reconciliation.stage import disclosed_expected
 from qkd_core.photons.sifting import sift_alice, sift_bob
 from qkd_core.ports import AliceDevice, BobDevice, PadStore
-from qkd_core.proofs.expectation import expected, learn
-from qkd_core.proofs.plan import PlanRequest, check_plan, plan_block
+from qkd_core.proofs.ahead import Ahead, Correction
+from qkd_core.proofs.expectation import learn
+from qkd_core.proofs.plan import check_plan, plan_block
 from qkd_core.types.authentication import MessageKind
 from qkd_core.types.bits import wipe
 from qkd_core.types.blocks import SiftedKey, Tallies
 from qkd_core.types.ids import BlockId
-from qkd_core.types.plans import BlockPlan, DecoyPlan, DecoySettings, LinkModel
-from qkd_core.types.reconciliation import Reconciliation
+from qkd_core.types.plans import BlockPlan, DecoyPlan, LinkModel
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,7 +32,7 @@ class DecoyAlice:
     device: AliceDevice
     pads: PadStore
     configured: LinkModel
-    correction: Callable[[int, float], Reconciliation]
+    correction: Correction
     refill: PadRefill = USUAL
     _learned: LinkModel | None = None
 
@@ -46,24 +45,18 @@ class DecoyAlice:
         """
         provenance = self.device.provenance
         self.terms.require(provenance)
-        settings, model = self.terms.settings, self._learned or self.configured
-        if not isinstance(settings, DecoySettings):
-            raise PlanRefused("the link's settings are not for decoy pulses")
-        mean = expected(settings, model)
-        how = self.correction(round(sum(mean.key)), mean.qber)
-        request = PlanRequest(
+        ahead = Ahead(
             terms=self.terms.planning(self.refill.pads_now(self.pads)),
-            model=model,
+            correction=self.correction,
+            disclosed_expected=disclosed_expected,
             block_id=block_id,
             provenance=provenance,
-            reconciliation=how,
-            disclosed_expected=disclosed_expected,
         )
         try:
-            return plan_block(request)
+            return plan_block(ahead.of_pulses(self._learned or self.configured))
         except PlanRefused:
             self._learned = None
-            return plan_block(replace(request, model=self.configured))
+            return plan_block(ahead.of_pulses(self.configured))
 
     def sifted(self, talk: Conversation, plan: BlockPlan) -> SiftedKey:
         settings = of_decoys(plan).settings

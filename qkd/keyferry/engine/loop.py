@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from keyferry.channel.conversation import Conversation, Line
 from keyferry.channel.mail import FrameTransport
-from keyferry.engine.block import LinkEnd
+from keyferry.engine.block import LinkEnd, WaitingEnd
 from keyferry.engine.budget import Budget
 from keyferry.engine.flight import Flight
 from keyferry.engine.greeting import greet
@@ -93,7 +93,7 @@ class Engine:
         failing = Pause(0.25, 300.0, self.stopping)
         while not self.stopping():
             self.budget.require_a_block()
-            if self.room.must_wait():
+            if self.room.must_wait() or self._end_waits():
                 reconnecting.take()
                 continue
             try:
@@ -139,8 +139,8 @@ class Engine:
         )
         try:
             while not self._should_pause():
-                # Looked at again: the block that held the link may have spent while this waited.
-                if flight.wait_free(SLICE_S) and self.budget.allows_a_block():
+                # Looked at again: the block that held the link may have changed it meanwhile.
+                if flight.wait_free(SLICE_S) and self._may_begin():
                     flight.start(BlockId(self.blocks.newest() + 1))
                 self._keep_pace(flight.outcomes(), failing)
             self._end_flight(flight, line)
@@ -150,7 +150,14 @@ class Engine:
 
     def _should_pause(self) -> bool:
         """Whether no block is to be begun on this connection any more."""
-        return self.stopping() or self.room.must_wait() or not self.budget.allows_a_block()
+        return self.stopping() or self.room.must_wait() or not self._may_begin()
+
+    def _may_begin(self) -> bool:
+        """Whether there is epsilon for a block, and something to make it of."""
+        return self.budget.allows_a_block() and not self._end_waits()
+
+    def _end_waits(self) -> bool:
+        return isinstance(self.end, WaitingEnd) and self.end.must_wait()
 
     def _keep_pace(self, outcomes: list[bool], failing: Pause) -> None:
         for gave_key in outcomes:

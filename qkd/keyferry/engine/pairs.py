@@ -2,8 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from keyferry.channel.conversation import Conversation
 from keyferry.engine.block import LinkEnd, LinkIsFree
@@ -14,8 +13,8 @@ from qkd_core.photons.entanglement import entanglement_of
 from qkd_core.photons.pair_sifting import sift_pairs
 from qkd_core.photons.reconciliation.stage import disclosed_expected
 from qkd_core.ports import PadStore, PairDevice
+from qkd_core.proofs.ahead import Ahead, Correction
 from qkd_core.proofs.pair_plan import (
-    PairRequest,
     check_pair_plan,
     doubt_key_errors,
     learn_key_errors,
@@ -25,8 +24,7 @@ from qkd_core.proofs.pair_plan import (
 from qkd_core.types.authentication import MessageKind
 from qkd_core.types.blocks import DistilledBlock, PairTallies, SiftedKey
 from qkd_core.types.ids import BlockId, Side
-from qkd_core.types.plans import BlockPlan, PairModel, PairPlan, PairSettings
-from qkd_core.types.reconciliation import Reconciliation
+from qkd_core.types.plans import BlockPlan, PairModel, PairPlan
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +37,7 @@ class PairAlice:
     device: PairDevice
     pads: PadStore
     configured: PairModel
-    correction: Callable[[int, float], Reconciliation]
+    correction: Correction
     refill: PadRefill = USUAL
     _learned: PairModel | None = None
 
@@ -50,24 +48,18 @@ class PairAlice:
         """
         provenance = self.device.provenance
         self.terms.require(provenance)
-        settings, model = self.terms.settings, self._learned or self.configured
-        if not isinstance(settings, PairSettings):
-            raise PlanRefused("the link's settings are not for entangled pairs")
-        request = PairRequest(
+        ahead = Ahead(
             terms=self.terms.planning(self.refill.pads_now(self.pads)),
-            model=model,
+            correction=self.correction,
+            disclosed_expected=disclosed_expected,
             block_id=block_id,
             provenance=provenance,
-            reconciliation=self.correction(
-                round(settings.link_s * model.key_rate_hz), max(model.key_qber, model.test_qber)
-            ),
-            disclosed_expected=disclosed_expected,
         )
         try:
-            return plan_pairs(request)
+            return plan_pairs(ahead.of_pairs(self._believed))
         except PlanRefused:
             self._learned = None
-            return plan_pairs(replace(request, model=self.configured))
+            return plan_pairs(ahead.of_pairs(self.configured))
 
     def sifted(self, talk: Conversation, plan: BlockPlan) -> SiftedKey:
         settings = of_pairs(plan).settings

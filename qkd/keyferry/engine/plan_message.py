@@ -9,15 +9,18 @@ from qkd_core.errors import ChannelError, ConfigError, PlanRefused
 from qkd_core.proofs.theorems import kind_of
 from qkd_core.types.ids import BlockId, LinkId, Provenance
 from qkd_core.types.plans import (
+    TWO_DECOYS,
     BlockPlan,
     DecoyPlan,
     DecoySettings,
     Interval,
+    LinkKind,
     PairPlan,
     PairSettings,
     SecurityPolicy,
 )
 from qkd_core.types.reconciliation import Method, Reconciliation
+from qkd_core.types.vendor import VendorPlan, VendorSettings
 
 T = TypeVar("T")
 
@@ -34,7 +37,11 @@ def decode(body: bytes) -> BlockPlan:
     try:
         told = json.loads(body)
         kind = kind_of(_text(told["theorem"]))
-        return _exactly(kind, told, _COMMON | _KINDS[kind])
+        if kind is LinkKind.PAIRS:
+            return _exactly(PairPlan, told, _COMMON | _PAIR)
+        if kind is LinkKind.VENDOR_KEYS:
+            return _exactly(VendorPlan, told, _COMMON | _VENDOR)
+        return _exactly(DecoyPlan, told, _COMMON | _DECOY)
     except (ValueError, TypeError, KeyError, RecursionError, ConfigError, PlanRefused) as error:
         raise ChannelError(f"malformed plan: {error}") from error
 
@@ -71,10 +78,13 @@ def _flag(value: Any) -> bool:
     return value
 
 
-def _three(reader: Callable[[Any], T]) -> Callable[[Any], tuple[T, T, T]]:
-    def read(value: Any) -> tuple[T, T, T]:
-        first, second, third = value
-        return reader(first), reader(second), reader(third)
+def _each(reader: Callable[[Any], T]) -> Callable[[Any], tuple[T, ...]]:
+    """Of a list with an item for each intensity; the settings know how many."""
+
+    def read(value: Any) -> tuple[T, ...]:
+        if not isinstance(value, list) or len(value) > TWO_DECOYS:
+            raise TypeError(f"{str(value)[:40]!r} is no list of up to {TWO_DECOYS}")
+        return tuple(reader(each) for each in value)
 
     return read
 
@@ -86,8 +96,8 @@ def _interval(value: Any) -> Interval:
 _SETTINGS: dict[str, Callable[[Any], Any]] = {
     "clock_hz": _number,
     "n_pulses": _integer,
-    "intensities": _three(_number),
-    "probabilities": _three(_number),
+    "intensities": _each(_number),
+    "probabilities": _each(_number),
     "p_key_basis": _number,
 }
 _POLICY = {"eps_sec": _number, "eps_cor": _number, "abort_rate": _number}
@@ -96,6 +106,13 @@ _PAIR_SETTINGS: dict[str, Callable[[Any], Any]] = {
     "window_ps": _integer,
     "hold_off_ps": _integer,
     "resolution_ps": _integer,
+}
+_VENDOR_SETTINGS: dict[str, Callable[[Any], Any]] = {
+    "vendor": _text,
+    "master_sae": _text,
+    "slave_sae": _text,
+    "keys_per_block": _integer,
+    "key_bits": _integer,
 }
 _RECONCILIATION: dict[str, Callable[[Any], Any]] = {
     "method": lambda value: Method(_text(value)),
@@ -118,9 +135,9 @@ _COMMON: dict[str, Callable[[Any], Any]] = {
 }
 _DECOY: dict[str, Callable[[Any], Any]] = {
     "settings": lambda value: _exactly(DecoySettings, value, _SETTINGS),
-    "key_counts": _three(_interval),
-    "test_counts": _three(_interval),
-    "test_errors_max": _three(_integer),
+    "key_counts": _each(_interval),
+    "test_counts": _each(_interval),
+    "test_errors_max": _each(_integer),
 }
 _PAIR: dict[str, Callable[[Any], Any]] = {
     "settings": lambda value: _exactly(PairSettings, value, _PAIR_SETTINGS),
@@ -128,7 +145,6 @@ _PAIR: dict[str, Callable[[Any], Any]] = {
     "test_count_min": _integer,
     "test_errors_max": _integer,
 }
-_KINDS: dict[type[BlockPlan], dict[str, Callable[[Any], Any]]] = {
-    DecoyPlan: _DECOY,
-    PairPlan: _PAIR,
+_VENDOR: dict[str, Callable[[Any], Any]] = {
+    "settings": lambda value: _exactly(VendorSettings, value, _VENDOR_SETTINGS),
 }

@@ -8,7 +8,8 @@ from qkd_core.photons.reconciliation.stage import disclosed_expected
 from qkd_core.ports import PadStore
 from qkd_core.types.authentication import Lane
 from qkd_core.types.ids import BlockId, Provenance, Side
-from qkd_core.types.plans import BlockPlan
+from qkd_core.types.plans import BlockPlan, LinkKind
+from qkd_core.types.reconciliation import Method
 
 SEGMENT_PADS_MAX = 4096
 
@@ -34,12 +35,15 @@ def require_plan_for(
 ) -> None:
     """Raise PlanRefused unless the peer's plan is for this block and this device.
 
-    Nor may it name a way to correct errors that this version does not know.
+    Nor may it name a way to correct errors that this version does not know, or none where there
+    may be errors.
 
     How many pads a block refills is for the planner to say, up to a limit.
     """
     if plan.block_id != block_id:
         raise PlanRefused(f"the plan is for block {plan.block_id}, {block_id} is on")
+    if plan.reconciliation.method is Method.NONE and plan.kind is not LinkKind.VENDOR_KEYS:
+        raise PlanRefused(f"the plan corrects no errors of {plan.kind.value}")
     try:
         disclosed_expected(1, plan.qber_expected, plan.reconciliation)
     except ConfigError as error:  # a variant of another version

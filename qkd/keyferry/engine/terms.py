@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from qkd_core.errors import ProvenanceRefused
 from qkd_core.proofs.terms import Terms
 from qkd_core.types.ids import LinkId, Provenance
-from qkd_core.types.plans import DecoySettings, PairSettings, SecurityPolicy
+from qkd_core.types.plans import SecurityPolicy
+from qkd_core.types.vendor import Agreed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +17,7 @@ class LinkTerms:
     """
 
     link_id: LinkId
-    settings: DecoySettings | PairSettings
+    settings: Agreed
     policy: SecurityPolicy
     accept_provenance: frozenset[Provenance]
     config_digest: str

@@ -31,6 +31,7 @@ def site_status(
         "blocks": figures.blocks,
         "qber": figures.qber,
         "entanglement": None if figures.entanglement is None else asdict(figures.entanglement),
+        "pair_light": None if figures.pair_light is None else figures.pair_light.told(),
         "last_discard": figures.last_discard,
         "free_bytes": figures.free_bytes,
         "drained_bytes_per_s": round(level.drained_bytes_per_s, 1),

@@ -1,5 +1,6 @@
 """`BlockStore` over SQLite."""
 
+import json
 import sqlite3
 
 from keyferry.store.block_rows import destroy_block, make_available, note_newest, state_of
@@ -13,6 +14,7 @@ from keyferry.store.transaction import Transaction
 from qkd_core.errors import BlockDiscarded
 from qkd_core.keys.allocation import cut_block
 from qkd_core.types.authentication import Lane
+from qkd_core.types.figures import PairLight
 from qkd_core.types.ids import BlockId, Provenance, Side
 from qkd_core.types.keys import BlockState, NewBlock
 from qkd_core.types.plans import SecurityPolicy
@@ -129,6 +131,10 @@ class SqliteBlocks:
             )
 
         self._db.write(transition)
+
+    def note_light(self, light: PairLight) -> None:
+        told = json.dumps(light.as_fields())
+        self._db.write(lambda tx: tx.note("pair_light", told))
 
     def _is_stored(self, connection: sqlite3.Connection, block: NewBlock) -> bool:
         """Raises BlockDiscarded when it is destroyed, ValueError when another one stands there."""

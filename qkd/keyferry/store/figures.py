@@ -1,5 +1,6 @@
 """What a site's status is made of, read in one transaction; no figure costs a walk over keys."""
 
+import json
 import sqlite3
 from typing import Any
 
@@ -11,7 +12,7 @@ from keyferry.store.policy_figures import policies_in, runs_counted
 from keyferry.store.schema import SiteRow
 from qkd_core.photons.entanglement import entanglement_of
 from qkd_core.types.authentication import Lane
-from qkd_core.types.figures import AuditFigures, SiteFigures, WitnessFigures
+from qkd_core.types.figures import AuditFigures, PairLight, SiteFigures, WitnessFigures
 from qkd_core.types.ids import Side
 
 OUTCOME = "blocks "  # names of tally rows that count blocks by outcome begin so
@@ -33,7 +34,7 @@ def site_figures(connection: sqlite3.Connection, site: SiteRow, writable: bool) 
     newest = connection.execute(
         "SELECT qber, certificate FROM blocks ORDER BY block_id DESC LIMIT 1"
     ).fetchone()
-    runs = runs_counted(tally)
+    runs, light = runs_counted(tally), tally.get("pair_light")
     return SiteFigures(
         blocks={**outcomes, "pending": pending},
         qber=None if newest is None else newest[0],
@@ -62,6 +63,7 @@ def site_figures(connection: sqlite3.Connection, site: SiteRow, writable: bool) 
         witness=_witness_figures(connection, tally),
         epsilon=ledger_in(connection).figures(site.link_id),
         entanglement=None if newest is None else entanglement_of(newest[1]),
+        pair_light=PairLight.from_fields(json.loads(light)) if light else None,
     )
 
 

@@ -30,20 +30,36 @@ SOCKET_PATH_LIMIT = 100  # bytes; the kernel takes 107
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SitePorts:
+    """Of one site. ``line_to_kme``: where the link carries its peer's calls to ``kme``, if any."""
+
     kme: int
     metrics: int
     openbao: int
     openbao_cluster: int
+    line_to_kme: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
+    """``line_to_channel``: where the link carries A's engine to the ``channel`` of B's, if any."""
+
     channel: int
     a: SitePorts
     b: SitePorts
+    line_to_channel: int | None = None
 
     def site(self, side: Side) -> SitePorts:
         return self.a if side is Side.A else self.b
+
+    def channel_from(self, side: Side) -> int:
+        """Where this site's engine listens, or connects to."""
+        line = self.line_to_channel if side is Side.A else None
+        return line or self.channel
+
+    def kme_from(self, side: Side) -> int:
+        """Where this site reaches its peer's KME."""
+        peer = self.site(side.other)
+        return peer.line_to_kme or peer.kme
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +128,11 @@ class StateDirectory:
     def auditor_key(self) -> Path:
         """The auditor's private key; in the field it is kept away from both sites."""
         return self.root / "auditor" / "auditor.key"
+
+    @property
+    def link_control(self) -> Path:
+        """The credential of who tells the link its faults."""
+        return self.root / "link-control.credential"
 
     @property
     def endpoints(self) -> Path:
@@ -184,6 +205,7 @@ def furnish(state: StateDirectory) -> None:
     if not state.auditor_key.exists():
         state.auditor_key.parent.mkdir(mode=0o700, exist_ok=True)
         write_auditor_keys(state.auditor_key)
+    write_secret(state.link_control, 32)
     _share_secret(state)
 
 
@@ -211,19 +233,21 @@ def write_endpoints(state: StateDirectory, content: dict[str, object]) -> None:
     write_private(state.endpoints, json.dumps(content, indent=2).encode() + b"\n")
 
 
-def chosen_ports(state: StateDirectory) -> Ports:
-    """The ports of the last start where they are still free, else others that are."""
+def chosen_ports(state: StateDirectory, *, lines: bool = False) -> Ports:
+    """The ports of the last start where they are still free, else others that are.
+
+    ``lines``: with those of the lines that the link carries.
+    """
     file = state.root / "ports.json"
-    names = ["channel", *(f"{side}.{name}" for side in Side for name in SitePorts.__slots__)]
+    of_site = ["kme", "metrics", "openbao", "openbao_cluster", *(["line_to_kme"] * lines)]
+    of_both = ["channel", *(["line_to_channel"] * lines)]
+    names = [*of_both, *(f"{side}.{name}" for side in Side for name in of_site)]
     before: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
     with ExitStack() as held:  # all at once, so that no port is chosen twice
         chosen = {name: _free_port(held, before.get(name, 0)) for name in names}
     write_private(file, json.dumps(chosen).encode())
-    a, b = (
-        SitePorts(**{name: chosen[f"{side}.{name}"] for name in SitePorts.__slots__})
-        for side in Side
-    )
-    return Ports(channel=chosen["channel"], a=a, b=b)
+    a, b = (SitePorts(**{name: chosen[f"{side}.{name}"] for name in of_site}) for side in Side)
+    return Ports(a=a, b=b, **{name: chosen[name] for name in of_both})
 
 
 def _free_port(held: ExitStack, wanted: int) -> int:

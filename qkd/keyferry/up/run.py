@@ -29,9 +29,7 @@ from keyferry.up.layout import (
 from keyferry.up.site_files import KV_PREFIX, engine_role, model_of, write_site_files
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import Side
-from qkd_sim_link.links import load_link
-from qkd_sim_link.pair_scenario import PairScenario
-from qkd_sim_link.scenario import Scenario
+from qkd_sim_link.links import LinkScenario, load_link
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +42,7 @@ class RunningSites:
 
     state: StateDirectory
     ports: Ports
-    scenario: Scenario | PairScenario
+    scenario: LinkScenario
     supervisor: Supervisor
     started: float  # monotonic, when the engines were started
     generation_before: int  # the newest one in the OpenBao servers at that moment
@@ -62,7 +60,7 @@ def running(state: StateDirectory, source: str, report: Report) -> Iterator[Runn
     state.endpoints.unlink(missing_ok=True)  # of a start that was killed
     report("certificates and secrets")
     furnish(state)
-    ports = chosen_ports(state)
+    ports = chosen_ports(state, lines=True)
     supervisor = Supervisor()
     with socket_folder(state) as sockets:
         write_site_files(state, ports, sockets, scenario, model_of(scenario))
@@ -73,10 +71,10 @@ def running(state: StateDirectory, source: str, report: Report) -> Iterator[Runn
             generation_before = newest_generation(state, ports)
             started = time.monotonic()
             report("link, engines, key management entities")
-            for part in _own_parts(state, sockets, source):
+            for part in _own_parts(state, ports, sockets, source):
                 supervisor.start(part)
             _wait_for_apis(ports, supervisor)
-            write_endpoints(state, endpoints(state, ports))
+            write_endpoints(state, endpoints(state, ports, sockets))
             yield RunningSites(
                 state=state,
                 ports=ports,
@@ -154,7 +152,7 @@ def _wait_for_apis(ports: Ports, supervisor: Supervisor) -> None:
         time.sleep(0.1)
 
 
-def _own_parts(state: StateDirectory, sockets: Path, source: str) -> Iterator[Part]:
+def _own_parts(state: StateDirectory, ports: Ports, sockets: Path, source: str) -> Iterator[Part]:
     yield Part(
         name="sim-link",
         command=keyferry_command(
@@ -162,6 +160,7 @@ def _own_parts(state: StateDirectory, sockets: Path, source: str) -> Iterator[Pa
             source,
             *(f"--socket-{side}={sockets / f'{side}.sock'}" for side in Side),
             *(f"--credential-{side}={state.site(side).link_credential}" for side in Side),
+            *fault_options(state, ports, sockets),
         ),
         log_file=state.log("sim-link"),
     )
@@ -174,11 +173,30 @@ def _own_parts(state: StateDirectory, sockets: Path, source: str) -> Iterator[Pa
         )
 
 
-def endpoints(state: StateDirectory, ports: Ports) -> dict[str, Any]:
-    """How other programs reach the sites while they run."""
+def control_socket(sockets: Path) -> Path:
+    """Where faults of the link are told."""
+    return sockets / "c.sock"
+
+
+def fault_options(state: StateDirectory, ports: Ports, sockets: Path) -> Iterator[str]:
+    """So that the link takes faults, also of the lines between the sites, which it carries."""
+    yield f"--control-socket={control_socket(sockets)}"
+    yield f"--control-credential={state.link_control}"
+    carried = [(Side.A, ports.channel_from(Side.A), ports.channel)]
+    carried += [(side, ports.kme_from(side), ports.site(side.other).kme) for side in Side]
+    for side, here, to in carried:
+        yield from ("--line", side.value, f"{HOST}:{here}", f"{HOST}:{to}")
+
+
+def endpoints(state: StateDirectory, ports: Ports, sockets: Path) -> dict[str, Any]:
+    """How other programs reach the sites and the link while they run."""
     ca = str(state.pki / "ca.pem")
     return {
         "ca": ca,
+        "link": {
+            "control_socket": str(control_socket(sockets)),
+            "control_credential": str(state.link_control),
+        },
         "sites": {
             side.value: {
                 "kme_id": KMES[side],

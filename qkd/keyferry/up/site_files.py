@@ -13,7 +13,9 @@ from keyferry.up.openbao import KV_MOUNT, OpenBaoFiles
 from keyferry.up.secrets_engine import RoleOfSite
 from qkd_core.types.ids import Provenance, SaeId, Side
 from qkd_core.types.plans import DecoySettings, LinkModel, PairModel, PairSettings
+from qkd_sim_link.links import LinkScenario
 from qkd_sim_link.pair_scenario import PairScenario
+from qkd_sim_link.physics.chain import expected_repeater_model
 from qkd_sim_link.physics.decoy_bb84 import expected_model
 from qkd_sim_link.physics.pairs import expected_pair_model
 from qkd_sim_link.scenario import Scenario
@@ -27,25 +29,32 @@ REFRESH_S = 10.0
 COMPARE_KMS_S = 60.0
 CHECKPOINT_S = 5.0
 TIMEOUT_S = 60.0
-MONITORS = {"false_alarm": 1e-9, "arrival_distance": 0.05, "double_click_share": 0.2}
+MONITORS = {
+    "false_alarm": 1e-9,
+    "arrival_distance": 0.05,
+    "double_click_share": 0.2,
+    "balance_share": 0.1,
+}
 SECURITY = {"eps_sec": 1e-9, "eps_cor": 1e-15, "abort_rate": 0.01}
 
 
 Model = LinkModel | PairModel
 
 
-def model_of(scenario: Scenario | PairScenario) -> Model:
+def model_of(scenario: LinkScenario) -> Model:
     """What the planner expects of the scenario until it has seen blocks."""
+    if isinstance(scenario, Scenario):
+        return expected_model(scenario)
     if isinstance(scenario, PairScenario):
         return expected_pair_model(scenario)
-    return expected_model(scenario)
+    return expected_repeater_model(scenario)
 
 
 def write_site_files(
     state: StateDirectory,
     ports: Ports,
     sockets: Path,
-    scenario: Scenario | PairScenario,
+    scenario: LinkScenario,
     model: Model,
 ) -> None:
     """``model``: see `model_of`."""
@@ -64,7 +73,7 @@ def write_site_files(
 
 
 def _site(state: StateDirectory, ports: Ports, sockets: Path, side: Side) -> dict[str, Any]:
-    site, mine, peer = state.site(side), ports.site(side), ports.site(side.other)
+    site, mine = state.site(side), ports.site(side)
     return {
         "site": {
             "kme_id": KMES[side],
@@ -82,8 +91,8 @@ def _site(state: StateDirectory, ports: Ports, sockets: Path, side: Side) -> dic
         "link": {
             "link_id": LINK_ID,
             "peer_kme": KMES[side.other],
-            "peer_url": f"https://{HOST}:{peer.kme}",
-            "channel": f"{HOST}:{ports.channel}",
+            "peer_url": f"https://{HOST}:{ports.kme_from(side)}",
+            "channel": f"{HOST}:{ports.channel_from(side)}",
             "preshared_secret": str(site.preshared_secret),
             "device": {
                 "driver": "simulated",
@@ -116,9 +125,9 @@ def engine_role(state: StateDirectory, ports: Ports, side: Side) -> RoleOfSite:
     )
 
 
-def _light(scenario: Scenario | PairScenario, model: Model) -> dict[str, Any]:
+def _light(scenario: LinkScenario, model: Model) -> dict[str, Any]:
     """The settings of pulses or of pairs, and the model."""
-    kind = "pairs" if isinstance(scenario, PairScenario) else "pulses"
+    kind = "pulses" if isinstance(scenario, Scenario) else "pairs"
     told = {kind: asdict(_settings(scenario)), "model": asdict(model)}
     return {
         table: {
@@ -136,13 +145,13 @@ def _monitors(scenario: Scenario) -> dict[str, Any]:
     }
 
 
-def _settings(scenario: Scenario | PairScenario) -> DecoySettings | PairSettings:
-    if isinstance(scenario, PairScenario):
-        return scenario.settings
-    return scenario.source.settings()
+def _settings(scenario: LinkScenario) -> DecoySettings | PairSettings:
+    if isinstance(scenario, Scenario):
+        return scenario.source.settings()
+    return scenario.settings
 
 
-def _block_s(scenario: Scenario | PairScenario) -> float:
+def _block_s(scenario: LinkScenario) -> float:
     """Seconds of the wall clock that a block takes."""
     return _settings(scenario).link_s / scenario.time_scale
 

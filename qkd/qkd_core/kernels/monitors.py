@@ -38,3 +38,32 @@ def census(time_ps, detector, period_ps, phase, left_out, seen):  # noqa: PLR091
         n_again += begun and at == last
         begun, last = True, at
     return n_again
+
+
+@njit(INT(INTS_IN, BITS_IN, INT, INT, INTS_OUT), cache=True, nogil=True)
+def event_census(time_ps, detector, window_ps, hold_off_ps, begun):
+    """Count the events of several detectors; events are those of `coincidence.form_events`.
+
+    time_ps   int64[n], ascending
+    detector  uint8[n], 0 to 3
+    begun     int64[5], set to the events that begin with each detector, and to the time in ps in
+              which one could begin
+
+    Returns how many events have clicks of more than one detector.
+    """
+    begun[:] = 0
+    n_several, n = np.int64(0), 0
+    begins, first, several = np.int64(0), np.uint8(0), False
+    for i in range(time_ps.size):
+        t = time_ps[i]
+        if i:
+            begun[DETECTORS] += max(t - time_ps[i - 1] - hold_off_ps, 0)
+        if n and t - begins <= window_ps:
+            if detector[i] != first and not several:
+                several = True
+                n_several += 1
+        elif i and t - time_ps[i - 1] >= hold_off_ps:
+            begins, first, several = t, detector[i], False
+            begun[first] += 1
+            n += 1
+    return n_several

@@ -3,7 +3,7 @@
 1. Bob sends CLICKS, tagged: the times of his events. His outcomes are fixed from here on.
 2. Alice finds how his clock runs against hers, and which events are coincidences. She sends
    BASES, tagged: which of his events they are, and her basis of each. Hers are fixed, too.
-3. Bob sends OUTCOMES: his bases.
+3. Bob sends BOB_BASES: his bases.
 
 Which events are coincidences follows from times alone, and both ends keep the same list in the
 same order. Equal bases are kept: of the key basis for the key, of the test basis, all of them,
@@ -32,7 +32,7 @@ from qkd_core.photons.entropy import Entropy
 from qkd_core.ports import ClassicalChannel
 from qkd_core.ports.link import Outcomes
 from qkd_core.types.authentication import MessageKind
-from qkd_core.types.bits import PackedBits, pack, wipe
+from qkd_core.types.bits import PackedBits, pack, unpack, wipe
 from qkd_core.types.blocks import Detections
 from qkd_core.types.plans import PairSettings
 
@@ -58,11 +58,28 @@ class Events:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Lags:
+    """The coincidences of a block as Alice sees them, by her clock.
+
+    late_ps  int64[n], how late Bob's event comes after hers
+    outcome  uint8[n], hers: basis << 1 | bit
+    equal    bool[n], whether he measured in the same basis
+    """
+
+    late_ps: Times
+    outcome: Flags = field(repr=False)
+    equal: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Matched:
-    """What Alice has found: sifted bits, the clocks, and the times that they were found from."""
+    """What Alice has found: sifted bits, lags, the clocks, and the times that all are found from.
+
+    The outcomes in ``lags`` are secret still, and the caller's to wipe.
+    """
 
     outcomes: Outcomes
-    n_coincidences: int
+    lags: Lags = field(repr=False)
     clock: ClockRelation
     alice_ps: Times
     bob_ps: Times
@@ -101,16 +118,23 @@ def match_alice(
     body = channel.receive_tagged(MessageKind.CLICKS)
     bob_ps = event_times.decoded(body, settings.resolution_ps, settings.hold_off_ps)
     clock = find_clock(events.time_ps, bob_ps)
-    in_a, in_b = coincidences(events.time_ps, clock.to_alice(bob_ps), settings.window_ps // 2)
+    by_alice = clock.to_alice(bob_ps)
+    in_a, in_b = coincidences(events.time_ps, by_alice, settings.window_ps // 2)
     mask = np.zeros(bob_ps.size, np.uint8)
     mask[in_b] = 1
-    with ExitStack() as afterwards:
-        ours = _Kept.of(events.outcome[in_a])
+    outcome = events.outcome[in_a]
+    with ExitStack() as unless_matched, ExitStack() as afterwards:
+        unless_matched.callback(wipe, outcome)
+        ours = _Kept.of(outcome)
         afterwards.callback(wipe, ours.bit)
         said = bits_to_body(pack(mask), mask.size) + bits_to_body(ours.basis, ours.n)
         channel.send_tagged(MessageKind.BASES, said)
-        theirs = bits_from_body(channel.receive(MessageKind.OUTCOMES), ours.n, "outcomes")
-        return Matched(ours.sifted(theirs), ours.n, clock, events.time_ps, bob_ps)
+        theirs = bits_from_body(channel.receive(MessageKind.BOB_BASES), ours.n, "bases")
+        sifted = ours.sifted(theirs)
+        equal = unpack(ours.basis ^ theirs, ours.n) == 0
+        lags = Lags(by_alice[in_b] - events.time_ps[in_a], outcome, equal)
+        unless_matched.pop_all()
+        return Matched(sifted, lags, clock, events.time_ps, bob_ps)
 
 
 def match_bob(events: Events, channel: ClassicalChannel, settings: PairSettings) -> Outcomes:
@@ -122,11 +146,13 @@ def match_bob(events: Events, channel: ClassicalChannel, settings: PairSettings)
     masked = (n_events + 7) // 8
     mask = bits_from_body(body[:masked], n_events, "coincidences")
     chosen = np.unpackbits(mask.view(np.uint8), count=n_events, bitorder="little").astype(bool)
+    outcome = events.outcome[chosen]
     with ExitStack() as afterwards:
-        ours = _Kept.of(events.outcome[chosen])
+        afterwards.callback(wipe, outcome)
+        ours = _Kept.of(outcome)
         afterwards.callback(wipe, ours.bit)
         theirs = bits_from_body(body[masked:], ours.n, "bases")
-        channel.send(MessageKind.OUTCOMES, bits_to_body(ours.basis, ours.n))
+        channel.send(MessageKind.BOB_BASES, bits_to_body(ours.basis, ours.n))
         return ours.sifted(theirs)
 
 
@@ -140,9 +166,7 @@ class _Kept:
 
     @classmethod
     def of(cls, outcome: Flags) -> "_Kept":
-        kept = cls(outcome.size, pack(outcome & np.uint8(1)), pack(outcome >> np.uint8(1)))
-        wipe(outcome)
-        return kept
+        return cls(outcome.size, pack(outcome & np.uint8(1)), pack(outcome >> np.uint8(1)))
 
     def sifted(self, their_basis: PackedBits) -> Outcomes:
         in_key = ~(self.basis | their_basis)

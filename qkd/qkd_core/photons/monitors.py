@@ -11,13 +11,15 @@ monitor enters the length of a key or an epsilon.
 - *Double clicks.* Bright light that blinds the detectors makes just the one click that Eve wants;
   faint light sometimes makes both. Source: Lydersen et al., Nature Photonics 4, 686 (2010).
 - *Self-test.* Blinded detectors do not see the faint light of a source inside the device.
+- *Balance.* Where one detector of a basis is dead or far less sensitive, the bits are known to
+  whoever knows that, while error rates stay as they are.
 
 **False alarms.** Each comparison below is against a bound that holds for finite samples, so a
 block of a healthy link trips any of them with at most ``false_alarm``. Healthy means: arrival
 times are independent, with laws that differ by no more than ``arrival_distance`` and a delay (see
 `require_alike`); double clicks are independent, with a mean that is off by no more than
 ``double_click_share``; a shot at live detectors is seen with the probability that the device
-names.
+names; each click of a basis is in either detector with half, off by no more than ``balance_share``.
 
 **Limits.** Whoever shifts pulses from the first block on is the reference; the comparison of the
 two detectors of a basis stands. Whoever makes double clicks on purpose passes their test. A block
@@ -42,15 +44,41 @@ from qkd_core.types.plans import DecoyPlan, DecoySettings
 ARRIVAL = "arrival times"
 DOUBLE = "double clicks"
 SELF_TEST = "self-test"
+BALANCE = "balance"
 BASES = ("key", "test")
 
 PARTS = 256  # of a pulse period: how finely arrival times are told apart, 3.9 ps at 1 GHz
 REFERENCE_BLOCKS = 4  # with which later blocks are compared; later ones cannot make it creep
-TAILS = 11  # four laws of now, four of before, two of double clicks, one of the self-test
+TAILS = 15  # arrivals: 8, of now and of before; double clicks: 2; self-test: 1; balance: 4
 GAIN_MAX = 0.99  # of a live gate; beyond, the clicks do not keep the dead time
 BRIGHT = 1e6  # a transmittance that no device has
 
 Integers = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """The arrival times of the first blocks, int64[DETECTORS, PARTS]: how many in each part."""
+
+    reference: Integers = field(
+        default_factory=lambda: np.zeros((DETECTORS, PARTS), np.int64), repr=False
+    )
+    blocks: int = 0
+
+    def require(self, seen: Integers, distance_max: float, tail: float) -> None:
+        """Compare those of a block, and remember them if it is one of the first.
+
+        Raises MonitorTripped: see `require_alike`, for the two detectors of each basis and for
+        each detector now and before. Eight laws, of which each fails with at most ``tail``.
+        """
+        for basis, name in enumerate(BASES):
+            require_alike(f"{name} basis", seen[2 * basis : 2 * basis + 2], distance_max, tail)
+        for detector in range(DETECTORS):
+            now_and_before = np.stack([seen[detector], self.reference[detector]])
+            require_alike(f"detector {detector} and before", now_and_before, distance_max, tail)
+        if self.blocks < REFERENCE_BLOCKS:
+            self.reference += seen
+            self.blocks += 1
 
 
 @dataclass(slots=True)
@@ -59,10 +87,7 @@ class Watch:
 
     settings: MonitorSettings
     device: SelfTest | None = None
-    _reference: Integers = field(
-        default_factory=lambda: np.zeros((DETECTORS, PARTS), np.int64), repr=False
-    )
-    _blocks: int = 0
+    arrivals: Arrivals = field(default_factory=Arrivals)
 
     def passed(self, detections: Detections, raw: RawKey, plan: DecoyPlan) -> RawKey:
         """The events for the key: all of ``raw``, less those of the self-test.
@@ -85,7 +110,10 @@ class Watch:
             require_doubles(n_doubles, kept.slot.size * each, settings.double_click_share, tail)
         if settings.arrival_distance is not None:
             arrived = seen.reshape(DETECTORS, PARTS)
-            self._require_arrivals(arrived, settings.arrival_distance, tail)
+            self.arrivals.require(arrived, settings.arrival_distance, tail)
+        if settings.balance_share is not None:
+            clicks = np.bincount(2 * kept.basis + kept.bit, minlength=DETECTORS)
+            require_balanced(clicks, settings.balance_share, tail)
         return kept
 
     def _fired(self, raw: RawKey, n_dead: int, tail: float) -> Integers:
@@ -97,17 +125,6 @@ class Watch:
         n_seen = int(np.sum(~_except(raw.slot, live)))
         require_seen(n_seen, live.size, shots, tail)
         return shots.slot
-
-    def _require_arrivals(self, seen: Integers, distance_max: float, tail: float) -> None:
-        """Compare, and remember this block if it is one of the first."""
-        for basis, name in enumerate(BASES):
-            require_alike(f"{name} basis", seen[2 * basis : 2 * basis + 2], distance_max, tail)
-        for detector in range(DETECTORS):
-            now_and_before = np.stack([seen[detector], self._reference[detector]])
-            require_alike(f"detector {detector} and before", now_and_before, distance_max, tail)
-        if self._blocks < REFERENCE_BLOCKS:
-            self._reference += seen
-            self._blocks += 1
 
 
 def live_slots(asked: Integers, clicked: Integers, n_dead: int) -> Integers:
@@ -154,13 +171,35 @@ def require_doubles(n: int, expected: float, share: float, tail: float) -> None:
     A count of independent double clicks whose mean is off by no more than ``share`` does so with
     at most ``tail`` on either side. Source: the Chernoff bounds, as in `proofs.expectation`.
     """
-    weight, least, most = -log(tail), expected * (1 - share), expected * (1 + share)
+    require_within(DOUBLE, n, (expected * (1 - share), expected * (1 + share)), tail)
+
+
+def require_balanced(clicks: Integers, share: float, tail: float) -> None:
+    """Raise MonitorTripped where a detector has too few or too many of its basis's clicks.
+
+    clicks  int64[DETECTORS]
+
+    Independent clicks with such a share do so with at most ``tail`` on either side of each basis.
+    """
+    for basis, name in enumerate(BASES):
+        first, second = clicks[2 * basis : 2 * basis + 2].tolist()
+        half = (first + second) / 2
+        what = f"{BALANCE}, {name} basis, detector {2 * basis}"
+        require_within(what, first, (half * (1 - share), half * (1 + share)), tail)
+
+
+def require_within(what: str, n: int, means: tuple[float, float], tail: float) -> None:
+    """Raise MonitorTripped where ``n`` is too far from a mean between these two, on either side.
+
+    A sum of independent bits with such a mean is so with at most ``tail`` on either side.
+    """
+    weight, (least, most) = -log(tail), means
     low = ceil(least - sqrt(2 * least * weight))
     high = floor(most + sqrt(2 * most * weight) + 2 * weight / 3)
     if n < low:
-        raise MonitorTripped(f"{DOUBLE}, too few", n, low)
+        raise MonitorTripped(f"{what}, too few", n, low)
     if n > high:
-        raise MonitorTripped(f"{DOUBLE}, too many", n, high)
+        raise MonitorTripped(f"{what}, too many", n, high)
 
 
 def require_alike(what: str, two: Integers, distance_max: float, tail: float) -> None:

@@ -4,38 +4,13 @@ A true coincidence outside the window, or an accidental one inside, cannot be to
 one. Lags further off than `FAR_WINDOWS` are accidental alone; their density is taken off.
 """
 
-from dataclasses import dataclass
-
 from qkd_core.photons.clock import lag_counts
 from qkd_core.photons.coincidences import Matched
+from qkd_core.types.figures import Coincidences
 from qkd_core.types.plans import PairSettings
 
 FAR_WINDOWS = 4  # a lag beyond so many windows is no true coincidence
 LOOKED_AT_WINDOWS = 24
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coincidences:
-    """Of one block.
-
-    rate_hz     coincidences, per second of the block, in all bases
-    accidental  the fraction of them that is accidental, as lags far from zero say
-    missed      the fraction of the true ones that is outside the window, as lags beside it say
-    offset_s, drift_ppm  Bob's clock minus Alice's when the block began, and how it changes
-    """
-
-    rate_hz: float
-    accidental: float
-    missed: float
-    offset_s: float
-    drift_ppm: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.rate_hz:.1f} coincidences/s, {self.accidental:.2%} accidental,"
-            f" {self.missed:.2%} missed; the peer's clock {self.offset_s:+.9f} s,"
-            f" {self.drift_ppm:+.5f} ppm"
-        )
 
 
 def coincidences_of(matched: Matched, settings: PairSettings) -> Coincidences:
@@ -54,7 +29,7 @@ def coincidences_of(matched: Matched, settings: PairSettings) -> Coincidences:
     true = max(0.0, inside - 2 * by_chance)
     offset_s, drift_ppm = matched.clock.told(int(matched.alice_ps[0]))
     return Coincidences(
-        rate_hz=matched.n_coincidences / settings.link_s,
+        rate_hz=matched.lags.late_ps.size / settings.link_s,
         accidental=min(1.0, 2 * by_chance / inside) if inside else 0.0,
         missed=outside / (outside + true) if outside + true else 0.0,
         offset_s=offset_s,

@@ -24,9 +24,9 @@ from qkd_core.types.authentication import MessageKind
 from qkd_core.types.bits import PackedBits, n_words, pack, wipe
 from qkd_core.types.blocks import RawKey, SiftedKey, Tallies
 from qkd_core.types.ids import BlockId
-from qkd_core.types.plans import Counts, DecoySettings
+from qkd_core.types.plans import ONE_DECOY, TWO_DECOYS, DecoySettings
 
-SETTING_MAX = 0b1011  # bit and basis set, intensity 2
+SETTING_MAX = 0b11  # bit and basis set, under the intensity
 
 Flags = npt.NDArray[np.uint8]
 SettingsOf = Callable[[npt.NDArray[np.int64]], Flags]
@@ -60,7 +60,10 @@ class Announced:
 
 @dataclass(frozen=True, slots=True)
 class Intensities:
-    """Packed, one bit an event: was it the decoy, was it near vacuum; never both."""
+    """Packed, one bit an event: was it the decoy, was it near vacuum; never both.
+
+    Near vacuum there is with two decoys only.
+    """
 
     decoy: PackedBits
     vacuum: PackedBits
@@ -76,7 +79,8 @@ def sift_alice(
     body = channel.receive_tagged(MessageKind.CLICKS)
     slot = clicks.decoded(body, settings.n_pulses)
     chosen = settings_of(slot)
-    if chosen.shape != slot.shape or np.any(chosen > SETTING_MAX):
+    setting_max = (len(settings.intensities) - 1) << 2 | SETTING_MAX
+    if chosen.shape != slot.shape or np.any(chosen > setting_max):
         raise LinkError(f"the device gave {chosen.shape} settings for {slot.shape} slots")
     bit, basis, decoy, vacuum = planes(chosen)
     with ExitStack() as afterwards:
@@ -92,7 +96,7 @@ def sift_bob(raw: RawKey, channel: ClassicalChannel, settings: DecoySettings) ->
     """Sift at the detecting end. Raises ChannelError, PeerAborted, AuthenticationFailed."""
     channel.send_tagged(MessageKind.CLICKS, clicks.encoded(raw.slot))
     body = channel.receive_tagged(MessageKind.BASES)
-    theirs, intensities = _read_bases(body, raw.slot.size)
+    theirs, intensities = _read_bases(body, raw.slot.size, len(settings.intensities))
     with ExitStack() as afterwards:
         ours = Own(raw.slot.size, pack(raw.bit), pack(raw.basis))
         afterwards.callback(wipe, ours.bit)
@@ -119,7 +123,10 @@ def _sifted(
         ours.n_events,
         room,
     )
-    key_counts, test_counts, test_errors = (_counts(row) for row in counts.reshape(3, 3))
+    key_counts, test_counts, test_errors = (
+        tuple(int(count) for count in row[: len(settings.intensities)])
+        for row in counts.reshape(3, TWO_DECOYS)
+    )
     n_bits = sum(key_counts)
     bits = room[: n_words(n_bits)].copy()
     wipe(room)
@@ -130,11 +137,6 @@ def _sifted(
         test_errors=test_errors,
     )
     return SiftedKey(block_id, bits, n_bits, tallies)
-
-
-def _counts(row: npt.NDArray[np.int64]) -> Counts:
-    signal, decoy, vacuum = (int(count) for count in row)
-    return signal, decoy, vacuum
 
 
 def _bases_body(ours: Own, intensities: Intensities) -> bytes:
@@ -156,13 +158,15 @@ def _ones(plane: PackedBits) -> int:
     return int(np.bitwise_count(plane).sum())
 
 
-def _read_bases(body: bytes, n: int) -> tuple[Announced, Intensities]:
+def _read_bases(body: bytes, n: int, n_intensities: int) -> tuple[Announced, Intensities]:
     plane = (n + 7) // 8
     basis, decoy, vacuum = (
         bits_from_body(body[i * plane : (i + 1) * plane], n, "bases") for i in range(3)
     )
     if np.any(decoy & vacuum):
-        raise ChannelError("bases: an intensity is 3, there are 0 to 2")
+        raise ChannelError(f"bases: an intensity is 3, there are 0 to {n_intensities - 1}")
+    if n_intensities == ONE_DECOY and np.any(vacuum):
+        raise ChannelError("bases: an intensity is 2, there are 0 to 1")
     test = bits_from_body(body[3 * plane :], _ones(basis), "bases")
     return Announced(basis, test), Intensities(decoy, vacuum)
 

@@ -12,6 +12,7 @@ from qkd_core.types.blocks import Detections
 from qkd_core.types.ids import BlockId, Provenance, Side
 from qkd_core.types.monitors import Shots
 from qkd_core.types.plans import DecoySettings, PairSettings
+from qkd_core.types.vendor import Stock, VendorKey
 
 
 class Clock(Protocol):
@@ -92,6 +93,28 @@ class Outcomes:
     n_test: int
     key: PackedBits = field(repr=False)
     test: PackedBits = field(repr=False)
+
+
+class KeyDevice(Protocol):
+    """Either end's box of a vendor that gives finished keys (ETSI GS QKD 014)."""
+
+    @property
+    def provenance(self) -> Provenance: ...
+
+    def require_reachable(self) -> None:
+        """Raises LinkDown when the box does not answer at all."""
+
+    def stock(self) -> Stock:
+        """What the box can give now for the two ends. Raises LinkDown."""
+
+    def new_keys(self, number: int, key_bits: int) -> tuple[VendorKey, ...]:
+        """Keys that the box has never given, at the end that is master; unchecked.
+
+        Raises LinkDown: not enough of them, or no answer; of the latter the keys may be gone.
+        """
+
+    def keys_of(self, key_ids: tuple[str, ...]) -> tuple[VendorKey, ...]:
+        """The keys that the other end was given under these IDs; unchecked. Raises LinkDown."""
 
 
 Body = bytes | bytearray | memoryview

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from qkd_core.types.agreement import BlockRecord, Cession, Notice, PadMarks
 from qkd_core.types.epsilon import EpsilonLimits
-from qkd_core.types.figures import EpsilonFigures, PoolLevel
+from qkd_core.types.figures import EpsilonFigures, PairLight, PoolLevel
 from qkd_core.types.ids import BlockId, KeyId, Provenance, SaeId
 from qkd_core.types.keys import Allocation, BlockState, DeliveredKey, KeyRange, KeyRequest, NewBlock
 from qkd_core.types.plans import SecurityPolicy
@@ -63,6 +63,9 @@ class BlockStore(Protocol):
 
     def note_paused(self, paused: bool) -> None:
         """The link waits because the store is full, or goes on: shown and audited."""
+
+    def note_light(self, light: PairLight) -> None:
+        """What the newest block of pairs shows of its light: shown, not audited."""
 
 
 class AllocationStore(Protocol):

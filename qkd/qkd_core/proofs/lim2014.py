@@ -33,17 +33,10 @@ from math import ceil, floor, log, log2, sqrt
 from qkd_core.proofs.correctness import correctness_cost_bits
 from qkd_core.proofs.entropy import HALF, ROUNDING_BITS, binary_entropy, whole_bits
 from qkd_core.proofs.fung import fung_gamma
+from qkd_core.proofs.premises import Intervals, Light, Means, Premises
 from qkd_core.proofs.rounding import down, up
 from qkd_core.proofs.sampling import errors_outside_max
-from qkd_core.proofs.two_decoys import (
-    EPSILON_PARTS,
-    Intervals,
-    Light,
-    Means,
-    Premises,
-    events,
-    single_photon_errors,
-)
+from qkd_core.proofs.two_decoys import EPSILON_PARTS, events, single_photon_errors
 
 THEOREM = "lim2014"
 OUTWARD = 1 + 2.0**-40  # a factor that makes up for the rounding of a few operations

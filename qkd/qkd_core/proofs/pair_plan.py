@@ -48,6 +48,18 @@ class PairRequest(BlockRequest):
 
 def plan_pairs(request: PairRequest) -> PairPlan:
     """Plan one block. Raises PlanRefused when no key would be left after the pool's segments."""
+    plan = drafted_pairs(request)
+    plan = replace(plan, n_secret=n_secret_allowed(plan))
+    _refuse_longer_hash(plan)
+    refuse_without_key(plan)
+    return plan
+
+
+def drafted_pairs(request: PairRequest) -> PairPlan:
+    """The plan with its thresholds and its leak budget, and no secret bits yet.
+
+    Raises PlanRefused where no coincidences or too many errors are expected.
+    """
     terms, model = request.terms, request.model
     settings = terms.settings
     if not isinstance(settings, PairSettings):
@@ -55,14 +67,14 @@ def plan_pairs(request: PairRequest) -> PairPlan:
     abort_rate = terms.policy.abort_rate
     key_count = limits(settings.link_s * model.key_rate_hz, abort_rate)
     n_test = settings.link_s * model.test_rate_hz
-    qber = max(model.key_qber, model.test_qber)  # of the key nothing is learned while none is made
+    qber = qber_expected(model)
     test_count_min = limits(n_test, abort_rate).low
     if min(key_count.low, test_count_min) < 1:
         raise PlanRefused("the link is expected to give no coincidences in one of the bases")
     plan = PairPlan(
         block_id=request.block_id,
         link_id=terms.link_id,
-        theorem=theorem_for(PairPlan, terms.theorem).name,
+        theorem=theorem_for(settings.kind, terms.theorem).name,
         settings=settings,
         policy=terms.policy,
         key_count=key_count,
@@ -80,11 +92,12 @@ def plan_pairs(request: PairRequest) -> PairPlan:
     )
     leak = plan.leak_ec(disclosed_max(request, key_count.high, qber))
     leak += _failing_frames(plan) * min(plan.reconciliation.frame_bits, key_count.high)
-    plan = replace(plan, leak_ec_max=leak)
-    plan = replace(plan, n_secret=n_secret_allowed(plan))
-    _refuse_longer_hash(plan)
-    refuse_without_key(plan)
-    return plan
+    return replace(plan, leak_ec_max=leak)
+
+
+def qber_expected(model: PairModel) -> float:
+    """Of the key basis: of the key nothing is learned while none is made."""
+    return max(model.key_qber, model.test_qber)
 
 
 def check_pair_plan(plan: PairPlan, own: Terms, accept_provenance: Collection[Provenance]) -> None:

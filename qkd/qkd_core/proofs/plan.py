@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from qkd_core.errors import PlanRefused
 from qkd_core.proofs.expectation import Expected, expected, limits
+from qkd_core.proofs.premises import Intervals
 from qkd_core.proofs.terms import (
     BlockRequest,
     Terms,
@@ -21,7 +22,6 @@ from qkd_core.proofs.terms import (
     refuse_without_key,
 )
 from qkd_core.proofs.theorems import theorem_for
-from qkd_core.proofs.two_decoys import Intervals
 from qkd_core.types.ids import Provenance
 from qkd_core.types.plans import Counts, DecoyPlan, DecoySettings, LinkModel
 
@@ -57,7 +57,7 @@ def drafted(request: PlanRequest) -> DecoyPlan:
     plan = DecoyPlan(
         block_id=request.block_id,
         link_id=terms.link_id,
-        theorem=theorem_for(DecoyPlan, terms.theorem).name,
+        theorem=theorem_for(terms.settings.kind, terms.theorem).name,
         settings=terms.settings,
         policy=terms.policy,
         key_counts=_intervals(mean.key, abort_rate),
@@ -99,11 +99,9 @@ def _refuse_counts_out_of_range(plan: DecoyPlan) -> None:
         refuse_outside("a count of errors", errors, 0, n_pulses)
 
 
-def _intervals(means: tuple[float, float, float], abort_rate: float) -> Intervals:
-    signal, decoy, vacuum = (limits(mean, abort_rate) for mean in means)
-    return signal, decoy, vacuum
+def _intervals(means: tuple[float, ...], abort_rate: float) -> Intervals:
+    return tuple(limits(mean, abort_rate) for mean in means)
 
 
 def _errors_max(mean: Expected, abort_rate: float) -> Counts:
-    signal, decoy, vacuum = (limits(errors, abort_rate).high for errors in mean.test_errors)
-    return signal, decoy, vacuum
+    return tuple(limits(errors, abort_rate).high for errors in mean.test_errors)

@@ -12,8 +12,9 @@ from qkd_core.proofs.theorems import theorem_for, theorem_of
 from qkd_core.types.evaluation import Evaluation
 from qkd_core.types.ids import BlockId, LinkId, Provenance
 from qkd_core.types.keys import BlockLayout
-from qkd_core.types.plans import BlockPlan, DecoySettings, PairSettings, SecurityPolicy
+from qkd_core.types.plans import BlockPlan, SecurityPolicy
 from qkd_core.types.reconciliation import Disclosed, Reconciliation
+from qkd_core.types.vendor import Agreed
 
 LEAK_SPREAD = 5.0  # what is added to the expected leak of n bits, times sqrt(n) h(qber)
 ON_PAPER = 1.06  # parities over n h(qber)
@@ -33,7 +34,7 @@ class Terms:
     """
 
     link_id: LinkId
-    settings: DecoySettings | PairSettings
+    settings: Agreed
     policy: SecurityPolicy
     segment_pads: int
     config_digest: str
@@ -85,7 +86,7 @@ def refuse_other_terms(
     for name in ("link_id", "settings", "policy", "segment_pads", "config_digest"):
         if getattr(plan, name) != getattr(own, name):
             raise PlanRefused(f"the peer plans with another {name} than this site")
-    theorem = theorem_for(type(plan), own.theorem).name
+    theorem = theorem_for(own.settings.kind, own.theorem).name
     if plan.theorem != theorem:
         raise PlanRefused(f"the peer plans with the theorem {plan.theorem[:40]!r}, not {theorem!r}")
 

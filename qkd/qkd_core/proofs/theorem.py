@@ -8,7 +8,7 @@ from qkd_core.errors import PlanRefused
 from qkd_core.proofs.entropy import EVENTS_MAX
 from qkd_core.proofs.epsilon_parts import besides_secrecy
 from qkd_core.types.evaluation import Evaluation, Spent
-from qkd_core.types.plans import BlockPlan
+from qkd_core.types.plans import BlockPlan, LinkKind
 
 SECRET_BITS_STEP = 64  # the length is a multiple: whole words and bytes
 
@@ -26,7 +26,7 @@ class Derived:
 class KeyTheorem:
     """What makes keys of a theorem. ``derive`` raises PlanRefused outside its valid domain."""
 
-    plans: type[BlockPlan]
+    kind: LinkKind
     derive: Callable[[Any], Derived]
 
 
@@ -49,9 +49,9 @@ class Theorem:
     domain: str
     keys: KeyTheorem | None
 
-    def covers(self, kind: type[BlockPlan]) -> bool:
-        """Whether keys of such plans can be made by it."""
-        return self.keys is not None and self.keys.plans is kind
+    def covers(self, kind: LinkKind) -> bool:
+        """Whether keys of such links can be made by it."""
+        return self.keys is not None and self.keys.kind is kind
 
     def for_keys(self) -> KeyTheorem:
         """How it makes keys. Raises PlanRefused when it only reproduces published figures."""
@@ -62,13 +62,12 @@ class Theorem:
     def evaluate(self, plan: BlockPlan) -> Evaluation:
         """What the thresholds of ``plan`` allow; its ``n_secret`` is not read.
 
-        Raises PlanRefused for a plan of another kind, and outside the theorem's valid domain.
+        Raises PlanRefused for a link of another kind, and outside the theorem's valid domain.
         """
         keys = self.for_keys()
-        if not isinstance(plan, keys.plans):
+        if plan.kind is not keys.kind:
             raise PlanRefused(
-                f"theorem {self.name!r} is for a {keys.plans.__name__},"
-                f" not for a {type(plan).__name__}"
+                f"theorem {self.name!r} is for {keys.kind.value}, not for {plan.kind.value}"
             )
         if plan.n_key_max > EVENTS_MAX:
             raise PlanRefused(f"{plan.n_key_max} key bits in a block, the limit is {EVENTS_MAX}")

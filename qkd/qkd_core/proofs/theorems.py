@@ -6,19 +6,30 @@ from math import ceil
 from typing import Any
 
 from qkd_core.errors import PlanRefused
-from qkd_core.proofs import bbm92, decoy2_exact, lim2014
+from qkd_core.proofs import (
+    bbm92,
+    decoy1_exact,
+    decoy2_exact,
+    lim2014,
+    one_decoy,
+    two_decoys,
+    vendor_asserted,
+)
 from qkd_core.proofs.correctness import correctness_cost_bits
 from qkd_core.proofs.fung import FUNG_ERRORS_MIN
+from qkd_core.proofs.ledger import HEALTH_EPSILON
+from qkd_core.proofs.premises import premises_of
 from qkd_core.proofs.theorem import Derived, KeyTheorem, Theorem
-from qkd_core.proofs.two_decoys import premises_of, secrecy
 from qkd_core.types.evaluation import Spent
-from qkd_core.types.plans import BlockPlan, DecoyPlan, PairPlan
+from qkd_core.types.plans import DecoyPlan, LinkKind, PairPlan
+from qkd_core.types.vendor import VendorPlan
 
-DEFAULTS: dict[type[BlockPlan], str] = {
-    DecoyPlan: decoy2_exact.THEOREM,
-    PairPlan: bbm92.THEOREM,
+DEFAULTS = {
+    LinkKind.ONE_DECOY: decoy1_exact.THEOREM,
+    LinkKind.TWO_DECOYS: decoy2_exact.THEOREM,
+    LinkKind.PAIRS: bbm92.THEOREM,
+    LinkKind.VENDOR_KEYS: vendor_asserted.THEOREM,
 }
-LIGHT: dict[type[BlockPlan], str] = {DecoyPlan: "decoy pulses", PairPlan: "entangled pairs"}
 
 FIXED_LENGTH = (
     "Pulses, thresholds, leak budget and length are fixed before the block and enforced.",
@@ -42,29 +53,29 @@ def theorem_of(name: str) -> Theorem:
     return _THEOREMS[name]
 
 
-def theorem_for(kind: type[BlockPlan], name: str | None) -> Theorem:
-    """What plans of ``kind`` are made by: the named theorem, or the default where none is named.
+def theorem_for(kind: LinkKind, name: str | None) -> Theorem:
+    """What makes keys of such links: the named theorem, or the default where none is named.
 
-    Raises PlanRefused for one that is unknown or makes no keys of such plans.
+    Raises PlanRefused for one that is unknown or makes no keys of such links.
     """
     name = DEFAULTS[kind] if name is None else name
     theorem = _THEOREMS.get(name)
     if theorem is None:
         raise _refused(name, "is unknown", (kind,))
     if not theorem.covers(kind):
-        raise _refused(name, f"makes no key of {LIGHT[kind]}", (kind,))
+        raise _refused(name, f"makes no key of {kind.value}", (kind,))
     return theorem
 
 
-def _refused(name: str, why: str, kinds: Iterable[type[BlockPlan]]) -> PlanRefused:
-    """With those that make keys of plans of such ``kinds``."""
+def _refused(name: str, why: str, kinds: Iterable[LinkKind]) -> PlanRefused:
+    """With those that make keys of links of such ``kinds``."""
     makers = {t.name for kind in kinds for t in _THEOREMS.values() if t.covers(kind)}
     return PlanRefused(f"theorem {name[:40]!r} {why}, allowed are {', '.join(sorted(makers))}")
 
 
-def kind_of(name: str) -> type[BlockPlan]:
-    """What plans the theorem of that name makes keys of. Raises PlanRefused."""
-    return theorem_of(name).for_keys().plans
+def kind_of(name: str) -> LinkKind:
+    """What links the theorem of that name makes keys of. Raises PlanRefused."""
+    return theorem_of(name).for_keys().kind
 
 
 def names() -> tuple[str, ...]:
@@ -72,8 +83,13 @@ def names() -> tuple[str, ...]:
     return tuple(_THEOREMS)
 
 
+def _decoy1_exact(plan: DecoyPlan) -> Derived:
+    found = decoy1_exact.bounds(one_decoy.premises_of(plan))
+    return _derived(found, one_decoy.secrecy(plan.policy))
+
+
 def _decoy2_exact(plan: DecoyPlan) -> Derived:
-    return _derived(decoy2_exact.bounds(premises_of(plan)), secrecy(plan.policy))
+    return _derived(decoy2_exact.bounds(premises_of(plan)), two_decoys.secrecy(plan.policy))
 
 
 def _lim2014(plan: DecoyPlan) -> Derived:
@@ -84,7 +100,7 @@ def _lim2014(plan: DecoyPlan) -> Derived:
             f"theorem 'lim2014' is outside its domain: gamma rests on {found.v_test_1:.3g} errors"
             f" of single photons, allowed is at least {FUNG_ERRORS_MIN}"
         )
-    return _derived(found, secrecy(plan.policy))
+    return _derived(found, two_decoys.secrecy(plan.policy))
 
 
 def _bbm92(plan: PairPlan) -> Derived:
@@ -105,6 +121,16 @@ def _bbm92(plan: PairPlan) -> Derived:
     parts = (
         Spent(what="secrecy: phase errors by sampling", epsilon=found.eps_test, times=2),
         Spent(what="secrecy: privacy amplification", epsilon=found.eps_hash, times=1),
+    )
+    return _derived(found, parts)
+
+
+def _vendor_asserted(plan: VendorPlan) -> Derived:
+    policy = plan.policy
+    found = vendor_asserted.bounds(plan.settings.n_bits, policy.eps_sec, policy.eps_cor)
+    parts = (
+        Spent(what="secrecy: privacy amplification", epsilon=found.eps_hash, times=1),
+        Spent(what="secrecy: the verdict on the vendor's keys", epsilon=HEALTH_EPSILON, times=1),
     )
     return _derived(found, parts)
 
@@ -131,6 +157,30 @@ _THEOREMS = {
     theorem.name: theorem
     for theorem in (
         Theorem(
+            name=decoy1_exact.THEOREM,
+            version="1",
+            source="Rusca et al., APL 112, 171104 (2018), appendix, with exact tails",
+            assumptions=DECOYS,
+            departures=(
+                "The most vacuum events of both bases from the errors of the decoy in the test"
+                " basis by exact binomial tails; Rusca et al. and Wiesemann et al."
+                " (arXiv:2405.16578) take the errors of each basis, those of the key known after"
+                " error correction only. Thresholds come before it here, as in Lim et al., PRA 89,"
+                " 022307 (2014), whose composition and length this is.",
+                "Expected counts by Clopper-Pearson limits (Hoeffding 1956, Anderson and Samuels"
+                " 1967), not by Hoeffding's inequality of 1963.",
+                "Single-photon errors from all errors of each intensity, the smaller of the two,"
+                " not from their difference.",
+                "Phase errors by exact sampling without replacement, not by gamma.",
+                "17 parts of eps_sec, not 19; Wiesemann et al. leave the vacuum events out of the"
+                " length and need fewer.",
+                "Evaluated at the weakest ends of accepted intervals.",
+                "Clipped to what was counted, rounded outward, one bit off for the last steps.",
+            ),
+            domain="any counts of fewer than 2^46 events",
+            keys=KeyTheorem(kind=LinkKind.ONE_DECOY, derive=_decoy1_exact),
+        ),
+        Theorem(
             name=decoy2_exact.THEOREM,
             version="1",
             source="Lim et al., PRA 89, 022307 (2014), Eqs (1) to (4), with exact tails",
@@ -143,7 +193,7 @@ _THEOREMS = {
                 "Clipped to what was counted, rounded outward, one bit off for the last steps.",
             ),
             domain="any counts of fewer than 2^46 events",
-            keys=KeyTheorem(plans=DecoyPlan, derive=_decoy2_exact),
+            keys=KeyTheorem(kind=LinkKind.TWO_DECOYS, derive=_decoy2_exact),
         ),
         Theorem(
             name=lim2014.THEOREM,
@@ -156,7 +206,7 @@ _THEOREMS = {
                 "Clipped to what was counted, rounded outward, one bit off for the last steps.",
             ),
             domain=f"at least {FUNG_ERRORS_MIN} single-photon errors of the test",
-            keys=KeyTheorem(plans=DecoyPlan, derive=_lim2014),
+            keys=KeyTheorem(kind=LinkKind.TWO_DECOYS, derive=_lim2014),
         ),
         Theorem(
             name=bbm92.THEOREM,
@@ -181,7 +231,26 @@ _THEOREMS = {
                 "One bit off for rounding.",
             ),
             domain="any counts of fewer than 2^46 events",
-            keys=KeyTheorem(plans=PairPlan, derive=_bbm92),
+            keys=KeyTheorem(kind=LinkKind.PAIRS, derive=_bbm92),
+        ),
+        Theorem(
+            name=vendor_asserted.THEOREM,
+            version="1",
+            source="the word of the vendor who is named in the plan: no theorem",
+            assumptions=(
+                "Every key of the vendor's boxes is uniform and known to nobody else: this is the"
+                " vendor's word, and nothing here can check it.",
+                "The boxes give each key once, to the two sites alone; that none comes twice is"
+                " checked by its ID.",
+                "Nobody listens between a site and its box: the way there is TLS, which is secure"
+                " against bounded computers only.",
+                "The length is fixed before a key is asked for.",
+                "The seed of the universal_2 hash is fresh and drawn after the keys are taken.",
+                "The classical channel is authentic.",
+            ),
+            departures=(),
+            domain="any number of whole keys, fewer than 2^46 bits; eps_sec of at least 2^-59",
+            keys=KeyTheorem(kind=LinkKind.VENDOR_KEYS, derive=_vendor_asserted),
         ),
         _published(
             "rusca2018",
@@ -191,7 +260,7 @@ _THEOREMS = {
         _published(
             "wiesemann2024",
             "Wiesemann et al., arXiv:2405.16578",
-            "one decoy: error correction comes before the test, which no plan does yet",
+            "its error correction comes before the test; 'decoy1-exact' has no need of that",
         ),
         _published(
             "tomamichel2012",

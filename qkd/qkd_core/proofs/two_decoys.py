@@ -9,110 +9,15 @@ The key uses all three intensities. Rounding is outward: expected counts arrive 
 after them is exact but for the last step, see `proofs.rounding`.
 """
 
-from dataclasses import dataclass
 from fractions import Fraction
 
 from qkd_core.proofs.epsilon_parts import equal_part
-from qkd_core.proofs.rounding import down, exp_down, exp_up, up
+from qkd_core.proofs.premises import Intervals, Light, Means
+from qkd_core.proofs.rounding import down, up
 from qkd_core.types.evaluation import Spent
-from qkd_core.types.plans import DecoyPlan, Interval, SecurityPolicy
+from qkd_core.types.plans import SecurityPolicy
 
 EPSILON_PARTS = 21  # of eps_sec, all equal: Appendix B, Eq. (B4)
-
-Intervals = tuple[Interval, Interval, Interval]
-Triple = tuple[float, float, float]
-Enclosed = tuple[Fraction, Fraction]  # from below and from above
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Premises:
-    """All that the length is a function of.
-
-    Counts are the ends of intervals that are accepted: each bound is evaluated at the end that
-    makes it weakest.
-    """
-
-    intensities: Triple
-    probabilities: Triple
-    key_counts: Intervals
-    test_counts: Intervals
-    test_errors: Intervals
-    leak_ec: float
-    eps_sec: float
-    eps_cor: float
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """Expected counts of the three intensities: at least, and at most."""
-
-    least: Triple
-    most: Triple
-
-
-def premises_of(plan: DecoyPlan) -> Premises:
-    """The thresholds of ``plan``; `plan.n_secret` is not read."""
-    errors_0, errors_1, errors_2 = plan.test_errors_max
-    return Premises(
-        intensities=plan.settings.intensities,
-        probabilities=plan.settings.probabilities,
-        key_counts=plan.key_counts,
-        test_counts=plan.test_counts,
-        test_errors=(
-            Interval(low=0, high=errors_0),
-            Interval(low=0, high=errors_1),
-            Interval(low=0, high=errors_2),
-        ),
-        leak_ec=plan.leak_ec_max,
-        eps_sec=plan.policy.eps_sec,
-        eps_cor=plan.policy.eps_cor,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Light:
-    """What Alice sends, in fractions; each pair encloses a number that is none.
-
-    mu            the intensities
-    scale         e^mu / p of each intensity, from below and from above
-    tau_0, tau_1  the probability that a pulse holds no photon, or one
-    """
-
-    mu: tuple[Fraction, Fraction, Fraction]
-    scale: tuple[Enclosed, Enclosed, Enclosed]
-    tau_0: Enclosed
-    tau_1: Enclosed
-
-    @staticmethod
-    def of(premises: Premises) -> "Light":
-        """The light of ``premises``."""
-        mu_1, mu_2, mu_3 = (Fraction(mu) for mu in premises.intensities)
-        chances = [Fraction(p) for p in premises.probabilities]
-        scale_1, scale_2, scale_3 = (
-            (exp_down(mu) / p, exp_up(mu) / p)
-            for mu, p in zip(premises.intensities, chances, strict=True)
-        )
-        none = [
-            (exp_down(-mu) * p, exp_up(-mu) * p)
-            for mu, p in zip(premises.intensities, chances, strict=True)
-        ]
-        one = [
-            (low * mu, high * mu) for (low, high), mu in zip(none, (mu_1, mu_2, mu_3), strict=True)
-        ]
-        return Light(
-            mu=(mu_1, mu_2, mu_3),
-            scale=(scale_1, scale_2, scale_3),
-            tau_0=_sum(none),
-            tau_1=_sum(one),
-        )
-
-    def plus(self, k: int, means: Means) -> Fraction:
-        """n^+_k: the expected count over p_k e^-mu_k, from above."""
-        return self.scale[k][1] * Fraction(means.most[k])
-
-    def minus(self, k: int, means: Means) -> Fraction:
-        """n^-_k: the same from below, where the expected count is not below 0."""
-        return self.scale[k][0] * Fraction(means.least[k])
 
 
 def events(light: Light, counts: Intervals, means: Means) -> tuple[float, float]:
@@ -150,10 +55,4 @@ def secrecy(policy: SecurityPolicy) -> tuple[Spent, ...]:
             ("expected counts of both bases", 10),
             ("expected errors of the test", 2),
         )
-    )
-
-
-def _sum(pairs: list[Enclosed]) -> Enclosed:
-    return sum((low for low, _ in pairs), Fraction(0)), sum(
-        (high for _, high in pairs), Fraction(0)
     )

@@ -40,7 +40,7 @@ class Pad:
 
 
 class MessageKind(IntEnum):
-    """Every message between two engines, in the order in which a block meets them."""
+    """Every message between two engines."""
 
     HELLO = 1
     SETTLE = 2
@@ -60,4 +60,6 @@ class MessageKind(IntEnum):
     VERDICTS = 23
     REVEALED = 24
     TEST_BITS = 25
+    BOB_BASES = 26
+    KEY_IDS = 27
     ABORT = 30

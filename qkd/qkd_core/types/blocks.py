@@ -11,6 +11,7 @@ from qkd_core.types.evaluation import Evaluation
 from qkd_core.types.ids import BlockId, Provenance
 from qkd_core.types.plans import BlockPlan, Counts, digest, digest_of_json
 from qkd_core.types.reconciliation import Disclosed, Effort
+from qkd_core.types.vendor import VendorTallies
 
 CERTIFICATE_FORMAT = "keyferry-block-certificate/1"
 
@@ -36,7 +37,7 @@ class RawKey:
     slot       int64[n], ascending pulse indices
     basis      uint8[n], 0 is the key basis
     bit        uint8[n]
-    intensity  uint8[n], 0 signal, 1 decoy, 2 near vacuum; empty at Bob
+    intensity  uint8[n], 0 signal, 1 decoy, 2 near vacuum if there is one; empty at Bob
     """
 
     block_id: BlockId
@@ -76,6 +77,9 @@ class PairTallies:
         return digest(self)
 
 
+AnyTallies = Tallies | PairTallies | VendorTallies
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SiftedKey:
     """The key-basis bits of equal bases, and the tallies of everything that was announced."""
@@ -83,7 +87,7 @@ class SiftedKey:
     block_id: BlockId
     bits: PackedBits = field(repr=False)
     n_bits: int
-    tallies: Tallies | PairTallies
+    tallies: AnyTallies
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bits", frozen_bits(self.bits))
@@ -93,8 +97,9 @@ class SiftedKey:
 class ReconciledKey:
     """The sifted key after error correction, equal on both sides except with ``eps_cor``.
 
-    ``disclosed``: what both ends have announced. ``n_errors``: bits that were
-    corrected; of a frame of Cascade that was told whole, those before.
+    ``disclosed``: what both ends have announced. ``n_errors``: bits that were corrected, those that
+    comparing found in a frame that was told whole included. Of such a frame of Cascade only the
+    end that corrects it knows them; the other one counts what was flipped before.
     """
 
     block_id: BlockId
@@ -126,7 +131,7 @@ class DistilledBlock:
 
     plan: BlockPlan
     evaluation: Evaluation
-    tallies: Tallies | PairTallies
+    tallies: AnyTallies
     disclosed: Disclosed
     n_errors: int
     n_sifted: int

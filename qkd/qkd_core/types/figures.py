@@ -1,10 +1,11 @@
 """What a site's metrics, progress display and status are made of."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from qkd_core.types.epsilon import EpsilonLimits
-from qkd_core.types.ids import LinkId, SaeId
+from qkd_core.types.ids import BlockId, LinkId, SaeId
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class SiteFigures:
     paused      the link waits because the store is full
     alarms      by kind, since the store began
     entanglement   of the newest stored block, if it is of pairs
+    pair_light     of the newest block of pairs whose light was looked at, also of one that was
+                   dropped later
     reconciled_at  when the records were last compared with the peer's; None before that
     """
 
@@ -52,6 +55,7 @@ class SiteFigures:
     witness: "WitnessFigures | None" = None
     epsilon: "EpsilonFigures | None" = None
     entanglement: "Entanglement | None" = None
+    pair_light: "PairLight | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,73 @@ class Entanglement:
             f"QBER {self.key_qber:.2%} in the key basis, {self.test_qber:.2%} in the test basis;"
             f" fidelity at least {self.fidelity_min:.4f},"
             f" S {self.chsh:.4f} +- {self.chsh_sigma:.4f}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coincidences:
+    """Of one block of pairs.
+
+    rate_hz     coincidences, per second of the block, in all bases
+    accidental  the fraction of them that is accidental, as lags far from zero say
+    missed      the fraction of the true ones that is outside the window, as lags beside it say
+    offset_s, drift_ppm  Bob's clock minus Alice's when the block began, and how it changes
+    """
+
+    rate_hz: float
+    accidental: float
+    missed: float
+    offset_s: float
+    drift_ppm: float
+
+    @property
+    def car(self) -> float | None:
+        """True coincidences over accidental ones; None where none is accidental."""
+        return (1 - self.accidental) / self.accidental if self.accidental else None
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rate_hz:.1f} coincidences/s, {self.accidental:.2%} accidental,"
+            f" {self.missed:.2%} missed; the peer's clock {self.offset_s:+.9f} s,"
+            f" {self.drift_ppm:+.5f} ppm"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairLight:
+    """What one end saw in a block of pairs: for people, never for a key length.
+
+    rate_hz         clicks of its live detectors in a second
+    double_clicks   events with clicks of several detectors, and how many come by chance
+    coincidences    at side A, which finds them
+    """
+
+    block_id: BlockId
+    rate_hz: float
+    double_clicks: int
+    double_clicks_expected: float
+    coincidences: Coincidences | None = None
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> "PairLight":
+        """From what `as_fields` gave."""
+        found = fields["coincidences"]
+        return cls(**{**fields, "coincidences": None if found is None else Coincidences(**found)})
+
+    def as_fields(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def told(self) -> dict[str, Any]:
+        """For a status: with the ratio of true coincidences to accidental ones."""
+        found = self.coincidences
+        car = {} if found is None else {"coincidences": {**asdict(found), "car": found.car}}
+        return self.as_fields() | car
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rate_hz:.0f} clicks/s, {self.double_clicks} events of several detectors,"
+            f" {self.double_clicks_expected:.1f} expected"
+            + ("" if self.coincidences is None else f"; {self.coincidences}")
         )
 
 

@@ -19,6 +19,7 @@ class MonitorSettings:
                         distribution functions, from 0 to 1, beyond a delay of 1/256 of a period
     double_click_share  by which share the number of double clicks may be off what is predicted
     self_test           whether the device's own light has to be seen
+    balance_share       by which share the clicks of either detector may be off half of their basis
     """
 
     false_alarm: float
@@ -26,16 +27,50 @@ class MonitorSettings:
     arrival_distance: float | None
     double_click_share: float | None
     self_test: bool
+    balance_share: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.false_alarm < 1:
-            raise ConfigError(f"false_alarm {self.false_alarm}: between 0 and 1, both excluded")
         if not self.dead_time_ps >= 0:
             raise ConfigError(f"dead_time_ps {self.dead_time_ps}: 0 or more")
-        for name in ("arrival_distance", "double_click_share"):
-            limit = getattr(self, name)
-            if limit is not None and not 0 <= limit < 1:
-                raise ConfigError(f"{name} {limit}: from 0 up to 1, which is excluded")
+        _check(
+            self.false_alarm,
+            arrival_distance=self.arrival_distance,
+            double_click_share=self.double_click_share,
+            balance_share=self.balance_share,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairMonitorSettings:
+    """Of either end of a link of pairs; see `MonitorSettings`.
+
+    arrival_distance  as there, of how late Bob's event of a coincidence comes after Alice's, by
+                      Alice's detector; beyond a delay of 1/256 of the window. At her end alone
+    rate_share        by which share the rate of each detector may be off that of the first blocks
+    """
+
+    false_alarm: float
+    arrival_distance: float | None
+    double_click_share: float | None
+    rate_share: float | None
+    balance_share: float | None = None
+
+    def __post_init__(self) -> None:
+        _check(
+            self.false_alarm,
+            arrival_distance=self.arrival_distance,
+            double_click_share=self.double_click_share,
+            rate_share=self.rate_share,
+            balance_share=self.balance_share,
+        )
+
+
+def _check(false_alarm: float, **limits: float | None) -> None:
+    if not 0 < false_alarm < 1:
+        raise ConfigError(f"false_alarm {false_alarm}: between 0 and 1, both excluded")
+    for name, limit in limits.items():
+        if limit is not None and not 0 <= limit < 1:
+            raise ConfigError(f"{name} {limit}: from 0 up to 1, which is excluded")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

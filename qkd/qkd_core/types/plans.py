@@ -1,6 +1,7 @@
 """What is agreed about a block before it is made: settings, policy and plan."""
 
 from dataclasses import asdict, dataclass
+from enum import Enum
 from hashlib import sha256
 from json import dumps
 from math import isclose
@@ -10,7 +11,17 @@ from qkd_core.errors import ConfigError
 from qkd_core.types.ids import BlockId, LinkId, Provenance
 from qkd_core.types.reconciliation import Disclosed, Reconciliation
 
-Counts = tuple[int, int, int]  # one count per intensity: signal, decoy, near vacuum
+Counts = tuple[int, ...]  # one count per intensity: signal, decoy, and near vacuum if there is one
+ONE_DECOY, TWO_DECOYS = 2, 3  # intensities
+
+
+class LinkKind(Enum):
+    """What a link carries, as theorems tell it apart; the value is for people."""
+
+    ONE_DECOY = "decoy pulses of two intensities"
+    TWO_DECOYS = "decoy pulses of three intensities"
+    PAIRS = "entangled pairs"
+    VENDOR_KEYS = "keys of a vendor's box"
 
 
 def digest(noun: object) -> str:
@@ -24,22 +35,26 @@ def digest_of_json(value: dict[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoySettings:
-    """What both ends must agree on about the pulses: Lim et al. 2014, section II.
+    """What both ends must agree on about the pulses: a signal and one or two decoys.
 
-    Intensities are mean photon numbers, mu1 > mu2 + mu3 and mu2 > mu3 >= 0. The key comes from
-    the basis that is chosen with ``p_key_basis`` by both ends, the test from the other one.
+    Intensities are mean photon numbers. With two decoys mu1 > mu2 + mu3 and mu2 > mu3 >= 0 (Lim et
+    al. 2014, section II), with one mu1 > mu2 > 0 (Rusca et al. 2018). The key comes from the basis
+    that is chosen with ``p_key_basis`` by both ends, the test from the other one.
     """
 
     clock_hz: float
     n_pulses: int
-    intensities: tuple[float, float, float]
-    probabilities: tuple[float, float, float]
+    intensities: tuple[float, ...]
+    probabilities: tuple[float, ...]
     p_key_basis: float
 
     def __post_init__(self) -> None:
-        mu1, mu2, mu3 = self.intensities
-        if not (mu1 > mu2 + mu3 and mu2 > mu3 >= 0):
-            raise ConfigError(f"intensities {self.intensities}: mu1 > mu2 + mu3, mu2 > mu3 >= 0")
+        _refuse_unordered(self.intensities)
+        if len(self.probabilities) != len(self.intensities):
+            raise ConfigError(
+                f"probabilities {self.probabilities}: {len(self.intensities)}, as many as"
+                " intensities"
+            )
         if min(self.probabilities) <= 0 or not isclose(sum(self.probabilities), 1):
             raise ConfigError(f"probabilities {self.probabilities}: positive, with the sum 1")
         if not 0 < self.p_key_basis < 1:
@@ -51,6 +66,24 @@ class DecoySettings:
     def link_s(self) -> float:
         """How long a block takes on the link, in seconds."""
         return self.n_pulses / self.clock_hz
+
+    @property
+    def kind(self) -> LinkKind:
+        one = len(self.intensities) == ONE_DECOY
+        return LinkKind.ONE_DECOY if one else LinkKind.TWO_DECOYS
+
+
+def _refuse_unordered(intensities: tuple[float, ...]) -> None:
+    """Raise ConfigError unless one or two decoys are dimmer than the signal."""
+    match intensities:
+        case (mu1, mu2, mu3):
+            if not (mu1 > mu2 + mu3 and mu2 > mu3 >= 0):
+                raise ConfigError(f"intensities {intensities}: mu1 > mu2 + mu3, mu2 > mu3 >= 0")
+        case (mu1, mu2):
+            if not mu1 > mu2 > 0:
+                raise ConfigError(f"intensities {intensities}: mu1 > mu2 > 0")
+        case _:
+            raise ConfigError(f"intensities {intensities}: {ONE_DECOY} or {TWO_DECOYS}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +109,12 @@ class LinkModel:
     earlier blocks, never from the block that is planned.
     """
 
-    gain: tuple[float, float, float]
-    qber: tuple[float, float, float]
+    gain: tuple[float, ...]
+    qber: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.gain) != len(self.qber):
+            raise ConfigError(f"gain {self.gain}, qber {self.qber}: one of each per intensity")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +151,10 @@ class PairSettings:
                 f" {self.hold_off_ps}: rising from 1, the last two not equal"
             )
 
+    @property
+    def kind(self) -> LinkKind:
+        return LinkKind.PAIRS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairModel:
@@ -136,7 +177,7 @@ class BlockPlan:
     ``n_secret`` holds for every outcome inside the thresholds. ``config_digest`` is the digest
     of the shared settings of both sites. ``segment_bits`` of the ``n_secret`` bits refill the
     authentication pool, the rest are split between the two KMEs (see `BlockLayout`). Plans are
-    `DecoyPlan` and `PairPlan`.
+    `DecoyPlan`, `PairPlan`, and `VendorPlan` of `types.vendor`.
     """
 
     block_id: BlockId
@@ -154,6 +195,10 @@ class BlockPlan:
     @property
     def digest(self) -> str:
         return digest(self)
+
+    @property
+    def kind(self) -> LinkKind:
+        raise NotImplementedError
 
     @property
     def n_key_max(self) -> int:
@@ -175,12 +220,22 @@ class BlockPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoyPlan(BlockPlan):
-    """A block of decoy pulses: Lim et al. 2014."""
+    """A block of decoy pulses: Lim et al. 2014, Rusca et al. 2018; thresholds per intensity."""
 
     settings: DecoySettings
-    key_counts: tuple[Interval, Interval, Interval]
-    test_counts: tuple[Interval, Interval, Interval]
+    key_counts: tuple[Interval, ...]
+    test_counts: tuple[Interval, ...]
     test_errors_max: Counts
+
+    def __post_init__(self) -> None:
+        n = len(self.settings.intensities)
+        for name in ("key_counts", "test_counts", "test_errors_max"):
+            if len(getattr(self, name)) != n:
+                raise ConfigError(f"{name} of {len(getattr(self, name))} intensities, not of {n}")
+
+    @property
+    def kind(self) -> LinkKind:
+        return self.settings.kind
 
     @property
     def n_key_max(self) -> int:
@@ -207,6 +262,10 @@ class PairPlan(BlockPlan):
     key_count: Interval
     test_count_min: int
     test_errors_max: int
+
+    @property
+    def kind(self) -> LinkKind:
+        return self.settings.kind
 
     @property
     def n_key_max(self) -> int:

@@ -7,10 +7,17 @@ from qkd_core.errors import ConfigError
 
 
 class Method(StrEnum):
-    """CASCADE asks for parities in many rounds; LDPC sends one syndrome, and more if needed."""
+    """CASCADE asks for parities in many rounds; LDPC sends one syndrome, and more if needed.
+
+    NONE corrects nothing, for bits that are equal already: see `UNTOUCHED`.
+    """
 
     CASCADE = "cascade"
     LDPC = "ldpc"
+    NONE = "none"
+
+
+CORRECTING = (Method.CASCADE, Method.LDPC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +37,9 @@ class Reconciliation:
     def __post_init__(self) -> None:
         if self.frame_bits < 1:
             raise ConfigError(f"frame_bits {self.frame_bits}: 1 or more")
+
+
+UNTOUCHED = Reconciliation(method=Method.NONE, variant="none", frame_bits=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,14 +58,19 @@ class SettingsTable:
         said = f"must be a number from {low:g} to {high:g}"
         return float(self._value(key, default, lambda v: _is_number(v, low, high), said))
 
-    def numbers(self, key: str, n: int, low: float, high: float) -> tuple[float, ...]:
+    def numbers(
+        self, key: str, lengths: tuple[int, ...], low: float, high: float
+    ) -> tuple[float, ...]:
+        """As many as one of ``lengths``."""
+
         def allowed(value: object) -> bool:
             return (
                 isinstance(value, list)
-                and len(value) == n
+                and len(value) in lengths
                 and all(_is_number(v, low, high) for v in value)
             )
 
+        n = " or ".join(str(length) for length in lengths)
         said = f"must be {n} numbers from {low:g} to {high:g}"
         return tuple(float(v) for v in self._value(key, _REQUIRED, allowed, said))
 

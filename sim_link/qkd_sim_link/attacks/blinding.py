@@ -20,7 +20,7 @@ from qkd_sim_link.truth import Overheard, TruthSink
 class Blinding:
     """An Eve (`attacks.eve`)."""
 
-    sink: TruthSink
+    sink: TruthSink[Overheard]
     blinds: bool = True
 
     def tampered(

@@ -35,7 +35,7 @@ def draw_fixed(
     disturbed, intact = (
         np.stack(
             [
-                rng.multinomial(n, _cells(photons, settings), n_blocks).reshape(n_blocks, 2, 3)
+                rng.multinomial(n, _cells(photons, settings), n_blocks).reshape(n_blocks, 2, -1)
                 for photons, n in enumerate(numbers)
             ]
         )
@@ -60,7 +60,7 @@ def draw_fixed(
 
 
 def _cells(photons: int, settings: DecoySettings) -> npt.NDArray[np.float64]:
-    """float64[6]: basis and intensity of a click, given its pulse's number of photons."""
+    """float64[2 n] of n intensities: basis and intensity of a click, given the pulse's photons."""
     pairs = zip(settings.probabilities, settings.intensities, strict=True)
     of_intensity = np.array([p * poisson(mu)[photons] for p, mu in pairs])
     bases = np.array([settings.p_key_basis**2, (1 - settings.p_key_basis) ** 2])

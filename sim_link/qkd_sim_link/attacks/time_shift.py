@@ -25,7 +25,7 @@ class TimeShift:
 
     shift_ps: float
     mismatch: float
-    sink: TruthSink
+    sink: TruthSink[Overheard]
     blinds: bool = False
 
     def tampered(

@@ -65,7 +65,7 @@ def model_of(channel: Channel, settings: DecoySettings) -> LinkModel:
         wrong = sum(float(photons @ (each.click * each.wrong_test)) for each in channel)
         gain.append(clicks)
         qber.append(wrong / clicks)
-    return LinkModel(gain=(gain[0], gain[1], gain[2]), qber=(qber[0], qber[1], qber[2]))
+    return LinkModel(gain=tuple(gain), qber=tuple(qber))
 
 
 def poisson(mean: float) -> Law:
@@ -107,7 +107,7 @@ def draw(
 def _cells(treatment: Treatment, settings: DecoySettings) -> Law:
     """float64[basis, intensity, photons 0, 1 or more, wrong]: probabilities of a pulse."""
     p_key = settings.p_key_basis
-    cells = np.empty((2, 3, 3, 2))
+    cells = np.empty((2, len(settings.intensities), 3, 2))
     bases = ((p_key**2, treatment.wrong_key), ((1 - p_key) ** 2, treatment.wrong_test))
     for basis, (p_basis, wrong) in enumerate(bases):
         for k, (p, mu) in enumerate(zip(settings.probabilities, settings.intensities, strict=True)):

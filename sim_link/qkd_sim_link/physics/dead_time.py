@@ -8,6 +8,7 @@ starts anew, so intervals n_dead + min(G, A) are independent and alike:
 
     P(min(G, A) >= j) = q^j (1 - a + a r^j)
     live gates per click          E = (1 - a)/p + a/(1 - q r)
+    their mean square             (1 - a)(1 + q)/p^2 + a (1 + q r)/(1 - q r)^2
     afterpulses per live gate     a (1 - r)/(1 - q r) / E
     live fraction of all gates    E / (n_dead - 1 + E)
 
@@ -19,18 +20,30 @@ Knoll, Radiation Detection and Measurement, chapter 4.
 from dataclasses import dataclass
 from math import ceil, exp
 
-from qkd_sim_link.scenario import Detector
+import numpy as np
+import numpy.typing as npt
+
+from qkd_sim_link.physics.detectors import Detector
 
 PS_PER_US = 1e6
+_FAINTEST = 1e-100  # a click probability that stands for 0, so that its square is still a number
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steady:
-    """Long-run averages. ``live``: fraction of gates that are live; the rest is per live gate."""
+    """Long-run averages.
 
-    live: float
-    afterpulse: float
-    click: float
+    live               fraction of gates that are live
+    afterpulse, click  probabilities per live gate
+    mean, variance     of the gates from a click to the next
+    """
+
+    live: Floats
+    afterpulse: Floats
+    click: Floats
+    mean: Floats
+    variance: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +71,17 @@ class HoldOff:
             decay_gates=detector.afterpulse_time_us * PS_PER_US / period_ps,
         )
 
-    def steady(self, click_probability: float) -> Steady:
+    def steady(self, click_probability: Floats | float) -> Steady:
         """Averages under ``click_probability`` per live gate from light and dark counts."""
-        if click_probability <= 0:
-            return Steady(live=1.0, afterpulse=0.0, click=0.0)
-        silent, kept = 1 - click_probability, exp(-1 / self.decay_gates)
-        live_gates = (1 - self.afterpulse) / click_probability
-        live_gates += self.afterpulse / (1 - silent * kept)
+        p = np.maximum(click_probability, _FAINTEST)
+        a, kept = self.afterpulse, exp(-1 / self.decay_gates)
+        both = (1 - p) * kept
+        live_gates = (1 - a) / p + a / (1 - both)
+        square = (1 - a) * (2 - p) / p**2 + a * (1 + both) / (1 - both) ** 2
         return Steady(
             live=live_gates / (self.n_dead - 1 + live_gates),
-            afterpulse=self.afterpulse * (1 - kept) / (1 - silent * kept) / live_gates,
+            afterpulse=a * (1 - kept) / (1 - both) / live_gates,
             click=1 / live_gates,
+            mean=self.n_dead - 1 + live_gates,
+            variance=np.maximum(square - live_gates**2, 0.0),
         )

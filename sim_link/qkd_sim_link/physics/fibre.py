@@ -1,6 +1,6 @@
-"""Loss between the transmitter and the detectors."""
+"""Loss of a fibre."""
 
-from qkd_sim_link.scenario import Detector, Fibre, Receiver
+from qkd_sim_link.scenario import Fibre
 
 
 def fibre_transmittance(fibre: Fibre) -> float:
@@ -9,11 +9,6 @@ def fibre_transmittance(fibre: Fibre) -> float:
     Source: Ma et al., PRA 72, 012326 (2005), eq. (3) with the connectors added.
     """
     return db_transmittance(fibre.loss_db_per_km * fibre.length_km + fibre.connector_db)
-
-
-def receiver_transmittance(receiver: Receiver, detector: Detector) -> float:
-    """The probability that a photon at Bob's input starts an avalanche in a live gate."""
-    return db_transmittance(receiver.insertion_loss_db) * detector.efficiency
 
 
 def db_transmittance(loss_db: float) -> float:

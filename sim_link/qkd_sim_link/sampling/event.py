@@ -1,10 +1,12 @@
 """The event sampler: it visits only pulses that may click, so its cost grows with clicks.
 
-Live gates click with probability at most p_max whatever Alice and Bob chose. Candidates come at
-geometric gaps of p_max; the choices of both ends at a candidate are keyed hashes of its index; it
-is kept with probability p / p_max. Dead gates are jumped over, which is exact because the gaps
-have no memory. An afterpulse due before the candidate clicks first and the candidate is drawn
-anew. Source: thinning, Lewis and Shedler, Naval Research Logistics 26, 403 (1979).
+In a segment of the link's course a live gate clicks with probability at most p_max, whatever Alice
+and Bob chose. Candidates come at geometric gaps of p_max; the choices of both ends at a candidate
+are keyed hashes of its index; it is kept with probability p / p_max. Dead gates are jumped over,
+and beyond the end of a segment candidates are drawn anew with the next p_max: both are exact
+because the gaps have no memory. An afterpulse due before the candidate clicks first and the
+candidate is drawn anew.
+Source: thinning, Lewis and Shedler, Naval Research Logistics 26, 403 (1979).
 """
 
 import math
@@ -15,8 +17,9 @@ import numpy.typing as npt
 from numba import njit, types
 
 from qkd_core.types.plans import DecoySettings
+from qkd_sim_link.physics.course import Course, steady_course
 from qkd_sim_link.physics.dead_time import HoldOff
-from qkd_sim_link.physics.decoy_bb84 import Optics, Silence
+from qkd_sim_link.physics.decoy_bb84 import Gates, tired_course
 from qkd_sim_link.sampling.generator import (
     ALICE,
     BOB,
@@ -28,37 +31,40 @@ from qkd_sim_link.sampling.generator import (
     U64,
     U64_IN,
     block_keys,
-    exponential,
     mix64,
-    normal,
     unit,
 )
 from qkd_sim_link.sampling.pulses import alice_cells, alice_choice, bob_basis, bob_threshold
+from qkd_sim_link.sampling.ziggurat import next_exponential, next_normal
 from qkd_sim_link.scenario import Scenario
 
 Clicks = tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]
 I64_OUT = types.int64[::1]
 U8_OUT = types.uint8[::1]
+F64_IN2 = types.Array(types.float64, 2, "C", readonly=True)
 BOTH = 3  # the mask of a double click
 _ONE = np.uint64(1)
+_FAINTEST, _SURE = 1e-300, 1 - 1e-16  # stand for 0 and 1 where the logarithm needs a number
 
 
-@njit(I64(I64, I64, F64_IN, F64), cache=True, nogil=True)
-def click_mask(choice, basis, click, place):
+@njit(I64(I64, F64_IN, F64), cache=True, nogil=True)
+def click_mask(row, click, place):
     """The detectors that click: bit d for detector d; 0 for none.
 
-    choice  Alice's: bit | basis << 1 | intensity << 2
-    basis   Bob's
-    click   float64[12] at 6 * equal + 2 * intensity + other: click probability of the detector of
-            Alice's bit (other = 0) and of the other one, in equal or unequal bases
+    click   float64[n], at row + d: click probability of detector d
     place   uniform over [0, p_max); one number decides both detectors
     """
-    bit = choice & 1
-    row = 2 * (choice >> 2) + (6 if (choice >> 1 & 1) == basis else 0)
-    p_0, p_1 = click[row + bit], click[row + 1 - bit]
+    p_0, p_1 = click[row], click[row + 1]
     if place < p_0:
         return BOTH if place < p_0 * p_1 else 1
     return 2 if place < p_0 + (1.0 - p_0) * p_1 else 0
+
+
+@njit(types.Tuple((U64, I64))(U64, F64, F64, F64), cache=True, nogil=True)
+def arrival(counter, slot, period_ps, jitter_ps):
+    """The advanced counter, and when a click of ``slot`` is seen."""
+    counter, late = next_normal(counter)
+    return counter, np.int64(math.floor((slot + 0.5) * period_ps + late * jitter_ps + 0.5))
 
 
 @njit(I64(I64_OUT, U8_OUT, I64, I64, I64), cache=True, nogil=True)
@@ -72,8 +78,36 @@ def record(time_ps, detector, n, t, d):
     return n + 1
 
 
+@njit(types.Tuple((U64, I64))(U64, I64, F64, I64), cache=True, nogil=True)
+def next_candidate(counter, live, mean_gap, end):
+    """The advanced counter, and the first candidate from gate ``live``; ``end`` if none is before.
+
+    mean_gap  of an exponential law whose whole part is the geometric one
+    """
+    counter, gap = next_exponential(counter)
+    gap *= mean_gap
+    return counter, live + np.int64(gap) if gap < end - live else end
+
+
+@njit(types.Tuple((U64, F64, I64))(U64, I64, F64, F64), cache=True, nogil=True)
+def next_afterpulse(counter, mask, probability, decay_gates):
+    """The advanced counter, the afterpulse's delay after the dead time, and its detector.
+
+    The delay is infinite when none follows the click of the detectors ``mask``.
+    """
+    if probability <= 0.0:
+        return counter, math.inf, 0
+    counter += GOLDEN
+    word = mix64(counter)
+    if unit(word) >= probability:
+        return counter, math.inf, 0
+    detector = np.int64(word & _ONE) if mask == BOTH else np.int64(mask >> 1)
+    counter, delay = next_exponential(counter)
+    return counter, delay * decay_gates, detector
+
+
 @njit(
-    I64(I64, U64_IN, U64_IN, U64, F64_IN, F64, I64, F64, F64, F64, F64, I64_OUT, U8_OUT),
+    I64(I64, U64_IN, U64_IN, U64, I64, F64_IN, F64_IN2, I64, F64, F64, F64, F64, I64_OUT, U8_OUT),
     cache=True,
     nogil=True,
 )
@@ -82,8 +116,9 @@ def sample_events(  # noqa: PLR0913, PLR0917 - a kernel takes arrays and scalars
     keys,
     cells,
     key_basis_below,
+    n_gates,
     click,
-    p_max,
+    candidates,
     n_dead,
     afterpulse,
     decay_gates,
@@ -100,29 +135,36 @@ def sample_events(  # noqa: PLR0913, PLR0917 - a kernel takes arrays and scalars
 
     keys             uint64[3] of `block_keys`
     cells, key_basis_below  as `alice_choice` and `bob_basis` take them
-    click, p_max     as `click_mask` takes them; p_max is the largest probability of any click
+    n_gates          of a segment
+    click            float64[segments * 16 n] of n intensities: `ClickLaw.click`, flat
+    candidates       float64[segments, 2]: their probability p_max, and the mean gap of
+                     `next_candidate`
     n_dead, afterpulse, decay_gates  as `HoldOff` has them
     time_ps          int64[m], rising
     detector         uint8[m], basis << 1 | bit
     """
     counter = keys[EVENTS]
-    scale = -1.0 / math.log1p(-p_max) if p_max > 0.0 else math.inf
-    live = n = 0
+    live = n = segment = 0
+    p_max, mean_gap = candidates[0, 0], candidates[0, 1]
+    segment_end, segment_cells = min(n_gates, n_pulses), 8 * cells.size
     due_detector = np.int64(0)
     due = n_pulses  # slot of the afterpulse; n_pulses means none
-    while True:
-        counter += GOLDEN
-        gap = exponential(mix64(counter)) * scale
-        candidate = live + np.int64(gap) if gap < n_pulses else n_pulses
+    while live < n_pulses:
+        while live >= segment_end:
+            segment += 1
+            p_max, mean_gap = candidates[segment, 0], candidates[segment, 1]
+            segment_end = min(segment_end + n_gates, n_pulses)
+        counter, candidate = next_candidate(counter, live, mean_gap, segment_end)
         slot = min(candidate, due)
-        if slot >= n_pulses:
-            return n
+        if slot >= segment_end:
+            live = segment_end
+            continue
         basis = bob_basis(keys[BOB], key_basis_below, slot)
         mask = np.int64(0)
         if slot == candidate:
             counter += GOLDEN
-            choice = alice_choice(keys[ALICE], cells, slot)
-            mask = click_mask(choice, basis, click, unit(mix64(counter)) * p_max)
+            row = segment * segment_cells + 4 * alice_choice(keys[ALICE], cells, slot) + 2 * basis
+            mask = click_mask(row, click, unit(mix64(counter)) * p_max)
         if slot == due:
             mask |= 1 << due_detector
         if mask == 0:
@@ -130,57 +172,53 @@ def sample_events(  # noqa: PLR0913, PLR0917 - a kernel takes arrays and scalars
             continue
         if n + 2 > time_ps.size:
             return -1
-        for bit in range(2):
-            if mask >> bit & 1:
-                counter += GOLDEN + GOLDEN
-                late = normal(mix64(counter - GOLDEN), mix64(counter)) * jitter_ps
-                t = np.int64(math.floor((slot + 0.5) * period_ps + late + 0.5))
-                n = record(time_ps, detector, n, t, basis << 1 | bit)
+        counter, t = arrival(counter, slot, period_ps, jitter_ps)
+        n = record(time_ps, detector, n, t, basis << 1 | mask >> 1 & (mask != BOTH))
+        if mask == BOTH:
+            counter, t = arrival(counter, slot, period_ps, jitter_ps)
+            n = record(time_ps, detector, n, t, basis << 1 | 1)
         live = slot + n_dead
-        due = n_pulses
-        counter += GOLDEN
-        word = mix64(counter)
-        if unit(word) < afterpulse:
-            due_detector = np.int64(word & _ONE) if mask == BOTH else np.int64(mask >> 1)
-            counter += GOLDEN
-            delay = exponential(mix64(counter)) * decay_gates
-            due = live + np.int64(delay) if delay < n_pulses else n_pulses
+        counter, delay, due_detector = next_afterpulse(counter, mask, afterpulse, decay_gates)
+        due = live + np.int64(delay) if delay < n_pulses else n_pulses
+    return n
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ClickLaw:
-    """Scenario and settings of one block as `sample_events` takes them."""
+    """Scenario, settings and course of one block as the samplers take them.
+
+    click  float64[segment, 4 n, 2, 2]: `Gates.click` of the course
+    """
 
     settings: DecoySettings
-    optics: Optics
+    course: Course
     hold_off: HoldOff
     jitter_sigma_ps: float
     click: npt.NDArray[np.float64] = field(repr=False)
 
     @staticmethod
-    def of(scenario: Scenario, settings: DecoySettings) -> "ClickLaw":
-        """The law of a block armed with ``settings``."""
-        optics = Optics.of(scenario)
-        unequal = [_pair(optics.unequal_bases(mu)) for mu in settings.intensities]
-        equal = [_pair(optics.equal_bases(mu)) for mu in settings.intensities]
+    def of(scenario: Scenario, settings: DecoySettings, course: Course | None = None) -> "ClickLaw":
+        """The law of a block armed with ``settings``; ``course`` None means the mean one."""
+        course = tired_course(course or steady_course(scenario, settings), scenario, settings)
         return ClickLaw(
             settings=settings,
-            optics=optics,
+            course=course,
             hold_off=HoldOff.of(scenario.detector, settings.clock_hz),
             jitter_sigma_ps=scenario.detector.jitter_sigma_ps,
-            click=np.array([unequal, equal]).ravel(),
+            click=Gates(course, settings).click(),
         )
 
     @property
-    def p_max(self) -> float:
-        """The largest click probability over all settings of both ends, without afterpulses."""
-        pairs = self.click.reshape(-1, 2)
-        return float(np.max(1 - (1 - pairs[:, 0]) * (1 - pairs[:, 1])))
+    def p_max(self) -> npt.NDArray[np.float64]:
+        """float64[segment]: the largest click probability of both ends' settings, no afterpulse."""
+        p_0, p_1 = np.moveaxis(self.click, -1, 0)
+        largest: npt.NDArray[np.float64] = np.max(1 - (1 - p_0) * (1 - p_1), axis=(1, 2))
+        return largest
 
     def expected_clicks(self) -> float:
         """The mean number of clicked slots in a block, up to its first and last gates."""
-        steady = self.hold_off.steady(self.optics.mean_gain(self.settings))
-        return self.settings.n_pulses * steady.live * steady.click
+        steady, _ = Gates(self.course, self.settings).steady(self.hold_off)
+        return float(np.sum(self.course.gates / steady.mean))
 
 
 def sample(law: ClickLaw, seed: int) -> Clicks:
@@ -190,6 +228,9 @@ def sample(law: ClickLaw, seed: int) -> Clicks:
     block; `settings_at` with it gives Alice's part.
     """
     expected = law.expected_clicks()
+    p_max = law.p_max
+    mean_gap = -1 / np.log1p(-np.clip(p_max, _FAINTEST, _SURE))
+    candidates = np.column_stack((p_max, mean_gap))
     room = int(1.05 * expected + 10 * math.sqrt(expected)) + 64  # 5 % for double clicks
     while True:
         time_ps, detector = np.empty(room, np.int64), np.empty(room, np.uint8)
@@ -198,8 +239,9 @@ def sample(law: ClickLaw, seed: int) -> Clicks:
             block_keys(seed),
             alice_cells(law.settings),
             bob_threshold(law.settings),
-            law.click,
-            law.p_max,
+            law.course.n_gates,
+            law.click.ravel(),
+            candidates,
             law.hold_off.n_dead,
             law.hold_off.afterpulse,
             law.hold_off.decay_gates,
@@ -211,7 +253,3 @@ def sample(law: ClickLaw, seed: int) -> Clicks:
         if n >= 0:
             return time_ps[:n], detector[:n]
         room *= 2
-
-
-def _pair(gate: Silence) -> tuple[float, float]:
-    return 1 - gate.right, 1 - gate.wrong

@@ -9,7 +9,16 @@ import math
 import numpy as np
 from numba import njit, types
 
-from qkd_sim_link.sampling.event import BOTH, I64_OUT, U8_OUT, ClickLaw, Clicks, record
+from qkd_sim_link.sampling.event import (
+    BOTH,
+    F64_IN2,
+    I64_OUT,
+    U8_OUT,
+    ClickLaw,
+    Clicks,
+    arrival,
+    record,
+)
 from qkd_sim_link.sampling.generator import (
     ALICE,
     BOB,
@@ -22,15 +31,17 @@ from qkd_sim_link.sampling.generator import (
     U64_IN,
     block_keys,
     mix64,
-    normal,
     unit,
 )
 from qkd_sim_link.sampling.pulses import alice_cells, alice_choice, bob_basis, bob_threshold
 
 
-@njit(types.Tuple((U64, I64))(U64, F64, F64, F64), cache=True, nogil=True)
-def follow_photons(counter, intensity, transmittance, p_other):
-    """Send one pulse; returns the advanced counter and who is hit: 1 right, 2 other, 3 both.
+@njit(types.Tuple((U64, I64))(U64, F64, F64, F64, F64_IN), cache=True, nogil=True)
+def follow_photons(counter, intensity, transmittance, p_1, seen):
+    """Send one pulse; returns the advanced counter and the mask of detectors that see some of it.
+
+    p_1   probability that a photon takes the way to detector 1
+    seen  float64[2]: probability that either detector sees one that comes
 
     Source of the photon number: Knuth's product of uniforms, which is Poisson.
     """
@@ -41,15 +52,25 @@ def follow_photons(counter, intensity, transmittance, p_other):
     while product > level:
         counter += GOLDEN
         if unit(mix64(counter)) < transmittance:
-            counter += GOLDEN
-            hit |= 2 if unit(mix64(counter)) < p_other else 1
+            counter += GOLDEN + GOLDEN
+            way = 1 if unit(mix64(counter - GOLDEN)) < p_1 else 0
+            if unit(mix64(counter)) < seen[way]:
+                hit |= 1 << way
         counter += GOLDEN
         product *= unit(mix64(counter))
     return counter, hit
 
 
+@njit(F64(I64, I64, F64), cache=True, nogil=True)
+def way_to_1(choice, basis, misalignment):
+    """The probability that a photon of Alice's ``choice`` takes the way to detector 1."""
+    if (choice >> 1 & 1) != basis:
+        return 0.5
+    return misalignment if choice & 1 == 0 else 1.0 - misalignment
+
+
 @njit(
-    I64(I64, U64_IN, U64_IN, U64, F64_IN, F64_IN, I64, F64_IN, F64, F64, I64_OUT, U8_OUT),
+    I64(I64, U64_IN, U64_IN, U64, F64_IN, I64, F64_IN2, I64, F64_IN, F64, F64, I64_OUT, U8_OUT),
     cache=True,
     nogil=True,
 )
@@ -59,7 +80,8 @@ def visit_every_pulse(  # noqa: PLR0913, PLR0917 - a kernel takes arrays and sca
     cells,
     key_basis_below,
     intensities,
-    optics,
+    n_gates,
+    course,
     n_dead,
     trap,
     period_ps,
@@ -69,7 +91,8 @@ def visit_every_pulse(  # noqa: PLR0913, PLR0917 - a kernel takes arrays and sca
 ):
     """Fill ``time_ps`` and ``detector``; returns how many clicks there are, -1 if too many.
 
-    optics  float64[3]: transmittance, misalignment, dark probability per gate
+    course  float64[segments, 7]: transmittance, misalignment of both bases, dark probability and
+            efficiency of both detectors, as `Course` has them, in segments of ``n_gates``
     trap    float64[2]: probability that a click fills the trap, and of release per live gate
     """
     counter = keys[EVENTS]
@@ -81,12 +104,13 @@ def visit_every_pulse(  # noqa: PLR0913, PLR0917 - a kernel takes arrays and sca
             continue
         choice = alice_choice(keys[ALICE], cells, slot)
         basis = bob_basis(keys[BOB], key_basis_below, slot)
-        p_other = optics[1] if (choice >> 1 & 1) == basis else 0.5
-        counter, hit = follow_photons(counter, intensities[choice >> 2], optics[0], p_other)
-        mask = hit if choice & 1 == 0 else (hit & 1) << 1 | hit >> 1
+        now = course[slot // n_gates]
+        intensity = intensities[choice >> 2]
+        p_1 = way_to_1(choice, basis, now[1 + (choice >> 1 & 1)])
+        counter, mask = follow_photons(counter, intensity, now[0], p_1, now[5:])
         for bit in range(2):
             counter += GOLDEN
-            if unit(mix64(counter)) < optics[2]:
+            if unit(mix64(counter)) < now[3 + bit]:
                 mask |= 1 << bit
         counter += GOLDEN
         if trapped and unit(mix64(counter)) < trap[1]:
@@ -97,9 +121,7 @@ def visit_every_pulse(  # noqa: PLR0913, PLR0917 - a kernel takes arrays and sca
             return -1
         for bit in range(2):
             if mask >> bit & 1:
-                counter += GOLDEN + GOLDEN
-                late = normal(mix64(counter - GOLDEN), mix64(counter)) * jitter_ps
-                t = np.int64(math.floor((slot + 0.5) * period_ps + late + 0.5))
+                counter, t = arrival(counter, slot, period_ps, jitter_ps)
                 n = record(time_ps, detector, n, t, basis << 1 | bit)
         live = slot + n_dead
         counter += GOLDEN + GOLDEN
@@ -114,7 +136,8 @@ def sample_full(law: ClickLaw, seed: int) -> Clicks:
 
     time_ps int64[n], rising; detector uint8[n], basis << 1 | bit. Time O(n_pulses).
     """
-    settings, hold_off, optics = law.settings, law.hold_off, law.optics
+    settings, hold_off, course = law.settings, law.hold_off, law.course
+    parts = (course.transmittance, course.misalignment, course.dark, course.efficiency)
     room = 2 * settings.n_pulses // hold_off.n_dead + 2
     time_ps, detector = np.empty(room, np.int64), np.empty(room, np.uint8)
     n = visit_every_pulse(
@@ -123,7 +146,8 @@ def sample_full(law: ClickLaw, seed: int) -> Clicks:
         alice_cells(settings),
         bob_threshold(settings),
         np.array(settings.intensities),
-        np.array([optics.transmittance, optics.misalignment, optics.dark]),
+        course.n_gates,
+        np.column_stack(parts),
         hold_off.n_dead,
         np.array([hold_off.afterpulse, -math.expm1(-1 / hold_off.decay_gates)]),
         1e12 / settings.clock_hz,

@@ -55,9 +55,3 @@ def unit(word):
 def exponential(word):
     """A number from the exponential law of mean 1."""
     return -math.log(1.0 - unit(word))
-
-
-@njit(F64(U64, U64), cache=True, nogil=True)
-def normal(first, second):
-    """A number from the standard normal law. Source: Box and Muller, 1958."""
-    return math.sqrt(2.0 * exponential(first)) * math.cos(2.0 * math.pi * unit(second))

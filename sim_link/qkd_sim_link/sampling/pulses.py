@@ -14,13 +14,14 @@ _ONE = np.uint64(1)
 def alice_choice(key, cells, slot):
     """bit | basis << 1 | intensity << 2 of pulse ``slot``.
 
-    cells  uint64[6], rising: cell 2 * intensity + basis ends before cells[...], of 2^63
+    cells  uint64[2 n] of n intensities, rising: cell 2 * intensity + basis ends before cells[...],
+           of 2^63
     """
     word = word_at(key, slot)
     place = word >> _ONE
     cell = 0
-    while cell < cells.size - 1 and place >= cells[cell]:
-        cell += 1
+    for i in range(cells.size - 1):
+        cell += place >= cells[i]  # no branch, which would often be mispredicted
     return np.int64(word & _ONE) | cell << 1
 
 
@@ -40,7 +41,7 @@ def alice_choices(key, cells, slots):
 
 
 def alice_cells(settings: DecoySettings) -> npt.NDArray[np.uint64]:
-    """uint64[6]: where the cells of `alice_choice` end.
+    """uint64[2 n] of n intensities: where the cells of `alice_choice` end.
 
     Probabilities are resolved to the 53 bits of a float.
     """

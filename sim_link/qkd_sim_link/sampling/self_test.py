@@ -47,8 +47,9 @@ def with_shots(
 ) -> Clicks:
     """``clicks`` with those of ``shots``, each seen with probability ``seen`` by live detectors.
 
-    Either detector of Bob's basis clicks, or both. What would have clicked in the dead time of a
-    shot is gone; what its own dead time had hidden stays hidden, which is one in some thousand.
+    Either detector of Bob's basis clicks, or both; one whose efficiency is gone sees no shot. What
+    would have clicked in the dead time of a shot is gone; what its own dead time had hidden stays
+    hidden, which is one in some thousand.
     """
     time_ps, detector = clicks
     period_ps, n_dead = 1e12 / law.settings.clock_hz, law.hold_off.n_dead
@@ -59,7 +60,8 @@ def with_shots(
     dark = np.sqrt(1 - seen)  # of one detector
     added: list[tuple[int, int]] = []
     for shot in shots.tolist():
-        hit = rng.random(2) >= dark
+        seeing = law.course.efficiency[shot // law.course.n_gates] > 0
+        hit = (rng.random(2) >= dark) & seeing
         if not hit.any() or not merged.is_live(shot, n_dead):
             continue
         merged.hold_off(shot, n_dead)

@@ -11,19 +11,23 @@ import sqlite3
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 from keyferry.bootstrap.stores import store_of
 from keyferry.config.site import SiteSettings, load
+from keyferry.private_files import write_private
 from keyferry.store.sqlite import Store
 from keyferry.up.layout import StateDirectory, chosen_ports, furnish, socket_folder
+from keyferry.up.run import fault_options
 from keyferry.up.site_files import write_site_files
 from qkd_core.types.figures import SiteFigures
 from qkd_core.types.ids import BlockId, SaeId, Side
@@ -34,7 +38,7 @@ from qkd_sim_link.scenario import load as load_scenario
 HERE = Path(__file__).parent
 UNDER_TEST = HERE / "engine_under_test.py"
 FORK_SERVER = HERE / "fork_server.py"
-SHIPPED = files("qkd_sim_link") / "scenarios" / "direct-25km.toml"
+SHIPPED = files("qkd_sim_link") / "scenarios"
 SHORT_BLOCKS = {"n_pulses = 1_000_000_000": "n_pulses = 500_000_000"}
 TIME_SCALE = 200  # link seconds per second: the engines are the slow part then
 PATIENCE_S = 60.0
@@ -93,6 +97,8 @@ class Sites:
     state: StateDirectory
     sockets: Path
     settings: dict[Side, SiteSettings]
+    scenario_name: str
+    link_options: tuple[str, ...] = ()
     engines: dict[Side, Process] = field(default_factory=dict)
     apis: dict[Side, Process] = field(default_factory=dict)
     link: Process | None = None
@@ -103,8 +109,10 @@ class Sites:
             f"--time-scale={TIME_SCALE}",
             *(f"--socket-{side}={self.sockets / f'{side}.sock'}" for side in Side),
             *(f"--credential-{side}={self.state.site(side).link_credential}" for side in Side),
+            *self.link_options,
         ]
-        scenario = changed_scenario(self.state.root / "scenario.toml", changes)
+        file = self.state.root / "scenario.toml"
+        scenario = changed_scenario(file, changes, self.scenario_name)
         command = ["keyferry", "sim-link", str(scenario), *options]
         self.link = self.forks.start(command, self.state.log("sim-link"))
 
@@ -241,9 +249,9 @@ class Sites:
             return connection.execute(question).fetchall()
 
 
-def changed_scenario(file: Path, changes: Mapping[str, str]) -> Path:
-    """The shipped scenario, written to ``file`` with other figures."""
-    text = SHIPPED.read_text("utf-8")
+def changed_scenario(file: Path, changes: Mapping[str, str], name: str) -> Path:
+    """The shipped scenario of that name, written to ``file`` with other figures."""
+    text = (SHIPPED / f"{name}.toml").read_text("utf-8")
     for usual, other in changes.items():
         assert usual in text
         text = text.replace(usual, other)
@@ -271,16 +279,31 @@ def forks() -> Iterator[ForkServer]:
 
 
 @pytest.fixture
-def sites(tmp_path: Path, forks: ForkServer) -> Iterator[Sites]:
+def scenario_name() -> str:
+    """Of the shipped scenarios; a module may have its own."""
+    return "direct-25km"
+
+
+@pytest.fixture
+def faulty() -> bool:
+    """Whether the link takes faults and carries the lines; a module may say so."""
+    return False
+
+
+@pytest.fixture
+def sites(tmp_path: Path, forks: ForkServer, scenario_name: str, faulty: bool) -> Iterator[Sites]:
     state = StateDirectory(tmp_path)
     os.chmod(tmp_path, 0o700)
     furnish(state)
     with socket_folder(state) as sockets:
-        scenario = load_scenario(changed_scenario(tmp_path / "scenario.toml", SHORT_BLOCKS))
+        file = changed_scenario(tmp_path / "scenario.toml", SHORT_BLOCKS, scenario_name)
+        scenario = load_scenario(file)
         model = expected_model(scenario)
-        write_site_files(state, chosen_ports(state), sockets, scenario, model)
+        ports = chosen_ports(state, lines=faulty)
+        write_site_files(state, ports, sockets, scenario, model)
         settings = {side: load(state.site(side).site_file) for side in Side}
-        running = Sites(forks, state, sockets, settings)
+        options = tuple(fault_options(state, ports, sockets)) if faulty else ()
+        running = Sites(forks, state, sockets, settings, scenario_name, options)
         running.start_link()
         for side in Side:
             running.start_api(side)
@@ -288,3 +311,44 @@ def sites(tmp_path: Path, forks: ForkServer) -> Iterator[Sites]:
             yield running
         finally:
             running.stop()
+
+
+@pytest.fixture
+def on_boxes(
+    tmp_path: Path, forks: ForkServer, scenario_name: str
+) -> Iterator[Callable[..., Sites]]:
+    """Starts the APIs of two sites whose link is a vendor's box at each; their engines come later.
+
+    To be called with ``link.keys`` of each side, and the provenances that both accept.
+    """
+    with ExitStack() as afterwards:
+
+        def start(tables: Mapping[Side, dict[str, Any]], *provenances: str) -> Sites:
+            state = StateDirectory(tmp_path / "on-boxes")
+            state.root.mkdir(mode=0o700)
+            furnish(state)
+            sockets = afterwards.enter_context(socket_folder(state))
+            scenario = load_scenario(SHIPPED / f"{scenario_name}.toml")
+            write_site_files(
+                state, chosen_ports(state), sockets, scenario, expected_model(scenario)
+            )
+            for side in Side:
+                put_boxes(state.site(side).site_file, tables[side], provenances)
+            settings = {side: load(state.site(side).site_file) for side in Side}
+            running = Sites(forks, state, sockets, settings, scenario_name)
+            afterwards.callback(running.stop)
+            for side in Side:
+                running.start_api(side)
+            return running
+
+        yield start
+
+
+def put_boxes(file: Path, table: dict[str, Any], provenances: tuple[str, ...]) -> None:
+    """The site file with a box instead of a link of light."""
+    told = tomllib.loads(file.read_text())
+    light = ("pulses", "model", "device", "monitors", "correction")
+    told["link"] = {key: value for key, value in told["link"].items() if key not in light}
+    told["link"]["keys"] = table
+    told["site"]["accept_provenance"] = list(provenances)
+    write_private(file, tomli_w.dumps(told).encode())

@@ -28,6 +28,7 @@ from keyferry.cli import entry
 from keyferry.config.site import load
 from keyferry.store.blocks import SqliteBlocks
 from keyferry.store.pads import SqlitePads
+from qkd_sim_link.drivers.etsi014 import Etsi014Box
 
 Call = Callable[[Any, tuple[Any, ...]], None]
 
@@ -62,6 +63,8 @@ POINTS: dict[str, tuple[Callable[[type, str, Call], None], type, str]] = {
     "block-made": (before, SqliteBlocks, "store_pending"),
     "block-pending": (after, SqliteBlocks, "store_pending"),
     "block-available": (after, SqliteBlocks, "make_available"),
+    "keys-given": (after, Etsi014Box, "new_keys"),
+    "keys-named": (after, Etsi014Box, "keys_of"),
 }
 
 

@@ -34,7 +34,7 @@ def delivers(up) -> bool:
 
 def test_the_endpoints_file_says_where_everything_is(up):
     endpoints = up.endpoints
-    assert set(endpoints) == {"ca", "sites", "saes"}
+    assert set(endpoints) == {"ca", "link", "sites", "saes"}
     for site in endpoints["sites"].values():
         assert set(site) == {"kme_id", "kme_url", "metrics_url", "openbao"}
         assert set(site["openbao"]) == {"url", "ca", "token_file"}
@@ -263,6 +263,21 @@ def test_the_kmss_of_both_sites_are_compared_on_order(up):
     assert answer["bytes_compared"] == answer["generations"]
     shown = json.loads(keyferry("policy", "show", sites["b"], "backup", "--json").stdout)
     assert shown["comparison"]["at"] is not None and shown["comparison"]["findings"] == []
+
+
+def test_the_link_takes_faults_from_whoever_has_the_state_directory(up):
+    def link(*words: str) -> dict[str, object]:
+        command = [sys.executable, "-m", "keyferry", "link", *words, "--state", str(up.state)]
+        done = subprocess.run([*command, "--json"], capture_output=True, check=True, timeout=60)
+        return json.loads(done.stdout)
+
+    for file in up.endpoints["link"].values():
+        assert stat.S_IMODE(Path(file).stat().st_mode) == 0o600
+    assert link("fault", "message-delay", "delay_ms=5")["failure"] == "F5"
+    assert [each["kind"] for each in link("faults", "--acting")["faults"]] == ["message-delay"]
+    before = up.metric("b", "keyferry_secret_bits_total")
+    up.until(lambda: up.metric("b", "keyferry_secret_bits_total") > before, "a block, delayed")
+    assert link("fault", "clear")["cleared"] == 1
 
 
 def test_killing_the_supervisor_ends_every_process_and_a_second_start_goes_on(up, start_up):

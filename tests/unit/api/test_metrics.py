@@ -15,14 +15,16 @@ from qkd_api.server import bound
 from qkd_core.errors import AuditUnavailable
 from qkd_core.types.epsilon import EpsilonLimits
 from qkd_core.types.figures import (
+    Coincidences,
     Entanglement,
     EpsilonFigures,
     OldestEpoch,
+    PairLight,
     PolicyFigures,
     PoolLevel,
     SiteFigures,
 )
-from qkd_core.types.ids import KmeId, LinkId
+from qkd_core.types.ids import BlockId, KmeId, LinkId
 
 FIGURES = SiteFigures(
     blocks={"available": 3, "NotAccepted": 1},
@@ -130,6 +132,37 @@ def test_pairs_tell_their_fidelity_and_s(scrape):
     found = scrape(lambda: replace(FIGURES, entanglement=pairs))
     assert found["keyferry_fidelity_min_ratio",] == 0.97
     assert found["keyferry_chsh",] == 2.744
+
+
+def test_either_end_of_pairs_tells_its_clicks_and_side_a_its_coincidences_too(scrape):
+    alone = PairLight(
+        block_id=BlockId(4), rate_hz=4e5, double_clicks=120, double_clicks_expected=126.5
+    )
+    of_clicks = {
+        ("keyferry_pair_clicks_hertz",): 4e5,
+        ("keyferry_pair_double_clicks", "seen"): 120,
+        ("keyferry_pair_double_clicks", "expected"): 126.5,
+    }
+    coincidences = Coincidences(
+        rate_hz=4e4, accidental=0.004, missed=0.001, offset_s=-0.7, drift_ppm=4.2
+    )
+    for light, more in (
+        (alone, {}),
+        (
+            replace(alone, coincidences=coincidences),
+            {
+                ("keyferry_pair_coincidences_hertz",): 4e4,
+                ("keyferry_pair_accidental_ratio",): 0.004,
+                ("keyferry_pair_missed_ratio",): 0.001,
+                ("keyferry_pair_clock_offset_seconds",): -0.7,
+                ("keyferry_pair_clock_drift_ratio",): pytest.approx(4.2e-6),
+                ("keyferry_pair_car",): pytest.approx(249),
+            },
+        ),
+    ):
+        found = scrape(lambda light=light: replace(FIGURES, pair_light=light))
+        told = {name: value for name, value in found.items() if "keyferry_pair" in name[0]}
+        assert told == of_clicks | more
 
 
 def test_what_the_link_has_cost_is_told_by_link_blocks_and_tags_apart(scrape):

@@ -22,27 +22,34 @@ from qkd_core.types.plans import DecoySettings, LinkModel, PairModel, SecurityPo
 sys.path.insert(0, str(Path(__file__).parent))
 from certificates import (
     PAIRS,
+    VENDOR,
     certified,
     decoy_plan,
     digested,
     distilled,
+    one_decoy_plan,
     pair_plan,
     read_again,
     replanned,
+    vendor_plan,
 )
 
 sys.path.pop(0)
 
 PLANS = {
+    "decoy1-exact": one_decoy_plan,
     "decoy2-exact": decoy_plan,
     "lim2014": lambda: decoy_plan(theorem="lim2014"),
     "bbm92": pair_plan,
+    "vendor-asserted": vendor_plan,
 }
 # Figures that no other figure of the certificate depends on, but for the digest of all.
 ONLY_TOLD = {
+    "decoy1-exact": {"n_errors"},
     "decoy2-exact": {"n_errors"},
     "lim2014": {"n_errors"},
     "bbm92": {"n_errors", "disclosed.about_errors"},
+    "vendor-asserted": set(),
 }
 
 
@@ -106,7 +113,8 @@ def test_each_single_figure_altered_is_refused_by_name(made):
     for way, other in changes:
         with pytest.raises(CertificateRefused) as refused:
             check(altered(certificate, way, other))
-        named = {"plan": "plan_digest", "tallies": "tallies_digest", "disclosed": "leak_ec"}
+        disclosed = "leak_ec" if other != -1 else way[-1]
+        named = {"plan": "plan_digest", "tallies": "tallies_digest", "disclosed": disclosed}
         wanted = named.get(way[0], next(step for step in reversed(way) if isinstance(step, str)))
         if dotted(way) in ONLY_TOLD[name]:
             wanted = "digest"
@@ -142,7 +150,8 @@ def test_more_words_than_the_counts_allow_are_refused(made, words):
     forged = read_again(certificate)
     forged["plan"]["n_secret"] = forged["n_secret"] = more
 
-    with pytest.raises(CertificateRefused, match=f"n_secret is {more}, allowed is at most"):
+    allowed = "(at most|an integer)"
+    with pytest.raises(CertificateRefused, match=f"n_secret is {more}, allowed is {allowed}"):
         check(digested(forged))
 
 
@@ -163,6 +172,10 @@ def test_counts_just_outside_what_the_plan_accepts_are_refused(made):
             (("n_test",), plan.test_count_min - 1),
             (("test_errors",), plan.test_errors_max + 1),
         ]
+    elif name == "vendor-asserted":
+        n_keys, key_bits = plan.settings.keys_per_block, plan.settings.key_bits
+        outside = [(("n_keys",), n_keys - 1), (("n_keys",), n_keys + 1)]
+        outside += [(("key_bits",), key_bits - 8), (("key_bits",), key_bits + 8)]
     else:
         outside = [
             ((basis, k), count)
@@ -173,9 +186,14 @@ def test_counts_just_outside_what_the_plan_accepts_are_refused(made):
         outside += [(("test_errors", k), m + 1) for k, m in enumerate(plan.test_errors_max)]
     for way, count in outside:
         forged = digested(altered(certificate, ("tallies", *way), count))
-        counted = forged["tallies"]["n_key" if name == "bbm92" else "key_counts"]
-        forged["n_sifted"] = counted if name == "bbm92" else sum(counted)
-        with pytest.raises(CertificateRefused, match=r"allowed is at|n_sifted"):
+        match forged["tallies"]:
+            case {"n_key": counted}:
+                forged["n_sifted"] = counted
+            case {"n_keys": counted, "key_bits": key_bits}:
+                forged["n_sifted"] = counted * key_bits
+            case {"key_counts": counted}:
+                forged["n_sifted"] = sum(counted)
+        with pytest.raises(CertificateRefused, match=r"allowed is at|n_sifted|n_keys|key_bits"):
             check(forged)
 
 
@@ -191,6 +209,24 @@ def test_a_leak_beyond_the_plan_is_refused(made):
         forged["leak_ec"] += 1
     with pytest.raises(CertificateRefused, match="leak_ec is"):
         check(forged)
+
+
+def test_a_theorem_for_three_intensities_does_not_take_two_nor_the_other_way_round():
+    for plan, other in ((one_decoy_plan(), "decoy2-exact"), (decoy_plan(), "decoy1-exact")):
+        certificate = certified(plan)
+        certificate["theorem"]["name"] = certificate["plan"]["theorem"] = other
+
+        with pytest.raises(CertificateRefused, match=r"plan\.settings\.intensities is .* list of"):
+            check(digested(certificate))
+
+
+@pytest.mark.parametrize("decoy", [0.0, 0.38, 0.5])
+def test_a_decoy_that_is_no_decoy_is_refused(decoy):
+    certificate = certified(one_decoy_plan())
+    certificate["plan"]["settings"]["intensities"][1] = decoy
+
+    with pytest.raises(CertificateRefused, match=r"intensities is .* mu1 > mu2 > 0"):
+        check(digested(certificate))
 
 
 def test_swapped_roles_are_refused_where_the_key_is_alices():
@@ -238,21 +274,24 @@ policies = st.builds(
 @st.composite
 def decoy_plans(draw):
     """Of links from good to useless: brightness, losses and error rates of any mixture."""
+    theorem = draw(st.sampled_from(["decoy1-exact", "decoy2-exact", "lim2014"]))
     mu_2 = draw(st.floats(0.03, 0.2))
     p_1, p_3 = draw(st.floats(0.02, 0.5)), draw(st.floats(0.02, 0.4))
     gain = draw(st.floats(1e-4, 1e-2))
     mu = (draw(st.floats(0.25, 0.8)), mu_2, draw(st.sampled_from([0.0, 1e-3])))
     qber = draw(st.floats(0.001, 0.04))
+    p, qbers = (p_1, 1 - p_1 - p_3, p_3), (qber, qber, 0.5)
+    if theorem == "decoy1-exact":
+        mu, p, qbers = mu[:2], (p_1, 1 - p_1), (qber, qber)
     try:
         light = DecoySettings(
             clock_hz=1e9,
             n_pulses=draw(st.integers(10**8, 3 * 10**9)),
             intensities=mu,
-            probabilities=(p_1, 1 - p_1 - p_3, p_3),
+            probabilities=p,
             p_key_basis=draw(st.floats(0.5, 0.95)),
         )
-        model = LinkModel(gain=tuple(gain * m + 1e-7 for m in mu), qber=(qber, qber, 0.5))
-        theorem = draw(st.sampled_from(["decoy2-exact", "lim2014"]))
+        model = LinkModel(gain=tuple(gain * m + 1e-7 for m in mu), qber=qbers)
         return decoy_plan(light, model, theorem, draw(policies))
     except (ConfigError, PlanRefused):
         assume(False)
@@ -272,6 +311,18 @@ def test_a_key_from_pairs_is_never_longer_than_what_is_certain(rate_hz, share, q
     )
     try:
         plan = pair_plan(PAIRS, model, policy)
+    except PlanRefused:
+        assume(False)
+
+    assert plan.n_secret <= check(certified(plan)).n_secret_max < plan.n_secret + 64
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 2000), st.integers(8, 128), policies)
+def test_a_key_from_a_vendors_keys_is_never_longer_than_what_follows(n_keys, key_bytes, policy):
+    try:
+        keys = replace(VENDOR, keys_per_block=n_keys, key_bits=8 * key_bytes)
+        plan = vendor_plan(keys, policy)
     except PlanRefused:
         assume(False)
 

@@ -1,12 +1,13 @@
 """The verifier's tails against exact fractions, and against the engine's own."""
 
+from bisect import bisect_left
 from fractions import Fraction
 from math import comb, factorial
 
 import mpmath
 import pytest
 
-from qkd_certify.binomial import greatest_mean, least_mean
+from qkd_certify.binomial import greatest_mean, least_mean, others_at_most
 from qkd_certify.intervals import (
     binary_entropy,
     exactly,
@@ -19,6 +20,7 @@ from qkd_certify.intervals import (
 )
 from qkd_certify.sampling import errors_outside
 from qkd_core.proofs.clopper_pearson import mean_at_least, mean_at_most
+from qkd_core.proofs.negative_binomial import others_at_most as engines_others_at_most
 from qkd_core.proofs.sampling import errors_outside_max
 
 EPS = Fraction(1e-9) / 21
@@ -68,6 +70,29 @@ def test_the_engines_limits_of_means_are_outward_and_close(n, count):
     assert mean_at_most(count, n, float(EPS)) >= low(greatest)
     assert mean_at_least(count, n, float(EPS)) == pytest.approx(float(low(least)), rel=1e-9)
     assert mean_at_most(count, n, float(EPS)) == pytest.approx(float(high(greatest)), rel=1e-9)
+
+
+def few(trials, most, p):
+    """P(at most ``most`` of the trials succeed) in fractions; it falls with ``trials``."""
+    return sum(comb(trials, j) * p**j * (1 - p) ** (trials - j) for j in range(most + 1))
+
+
+@pytest.mark.parametrize("eps", [Fraction(1, 25), Fraction(3, 10**6), EPS])
+@pytest.mark.parametrize("p", [Fraction(1, 50), Fraction(1, 3), Fraction(9, 10)])
+def test_the_most_of_an_uncounted_kind_are_those_of_the_exact_tail(p, eps):
+    for counted in (0, 1, 4):
+        u = bisect_left(range(10**4), True, key=lambda u, m=counted: few(u + m + 1, m, p) <= eps)
+
+        assert others_at_most((counted, 10**4), exactly(p), eps, EXACT) == (u, u)
+        assert others_at_most((counted, u // 2), exactly(p), eps, EXACT) == (u // 2,) * 2
+
+
+@pytest.mark.parametrize("counted", [0, 3, 176, 5_000])
+@pytest.mark.parametrize("p", [Fraction(1, 29), Fraction(0.47)])
+def test_the_engines_most_of_an_uncounted_kind_is_the_same(counted, p):
+    theirs = engines_others_at_most(counted, p, float(EPS), 10**7)
+
+    assert others_at_most((counted, 10**7), exactly(p), EPS, EXACT) == (theirs, theirs)
 
 
 def at_most(seen, sampled, outside, errors):

@@ -41,6 +41,7 @@ def derived(vector):
         n_pulses=1,
         intensities=tuple(inputs["mu"]),
         probabilities=tuple(inputs["p"]),
+        p_key_basis=0.5,
         key=tuple((count, count) for count in inputs["nX"]),
         test=tuple((count, count) for count in inputs["nZ"]),
         errors_max=(first, second, third),

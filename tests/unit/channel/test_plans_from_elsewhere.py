@@ -11,7 +11,7 @@ from qkd_core.photons.reconciliation.stage import disclosed_expected
 from qkd_core.proofs.pair_plan import PairRequest, plan_pairs
 from qkd_core.types.ids import BlockId, LinkId, Provenance
 from qkd_core.types.plans import PairModel, PairSettings, SecurityPolicy
-from qkd_core.types.reconciliation import Method, Reconciliation
+from qkd_core.types.reconciliation import CORRECTING, UNTOUCHED, Method, Reconciliation
 
 FAST = Reconciliation(method=Method.CASCADE, variant="fast4", frame_bits=1 << 16)
 TERMS = LinkTerms(
@@ -39,12 +39,17 @@ def test_a_plan_of_ones_own_kind_passes():
     required(plan_pairs(REQUEST))
 
 
-@pytest.mark.parametrize("method", Method)
+@pytest.mark.parametrize("method", CORRECTING)
 def test_an_unknown_way_to_correct_errors_is_refused(method):
     unknown = Reconciliation(method=method, variant="fast5", frame_bits=1 << 16)
 
     with pytest.raises(PlanRefused, match="fast5"):
         required(replace(plan_pairs(REQUEST), reconciliation=unknown))
+
+
+def test_a_plan_without_correction_is_for_keys_that_come_finished_alone():
+    with pytest.raises(PlanRefused, match="the plan corrects no errors of entangled pairs"):
+        required(replace(plan_pairs(REQUEST), reconciliation=UNTOUCHED))
 
 
 def test_another_block_device_or_refill_is_refused():

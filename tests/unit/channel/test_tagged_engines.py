@@ -243,7 +243,7 @@ def halved(body):
 
 @pytest.mark.parametrize("change", [flipped, halved])
 def test_an_attack_on_what_is_said_of_times_and_bases_costs_blocks_and_no_more(change):
-    said = (MessageKind.CLICKS, MessageKind.BASES, MessageKind.OUTCOMES, MessageKind.TEST_BITS)
+    said = (MessageKind.CLICKS, MessageKind.BASES, MessageKind.BOB_BASES, MessageKind.TEST_BITS)
     attack = Once(change, said)
     with tagged(tamper=attack) as pair:
         pair.until(lambda: not attack.left, "every kind is attacked")

@@ -45,7 +45,7 @@ def test_the_help_of_each_function_names_its_inputs(name):
         ("[1]", "-: a JSON list, allowed is an object"),
         ('{"eta": 0.1, "eta": 0.2}', "-: no JSON object: a key stands twice"),
         ("[" * 100_000, "-: no JSON object: maximum recursion depth exceeded"),
-        ('{"eta": NaN}', "eta is nan, allowed is a number, at least 0 and at most 1"),
+        ('{"eta": NaN}', "-: eta is nan, allowed is a number, at least 0 and at most 1"),
     ],
 )
 def test_what_is_no_object_of_numbers_is_refused_in_one_line(text, message):
@@ -61,6 +61,24 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
     assert isinstance(done.exception, ConfigError)
     assert "none.json: no JSON object: " in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"eta": 2}', "eta is 2, allowed is a number, at least 0 and at most 1"),
+        ("{}", "eta is missing, needed are eta"),
+        ('{"eta": 0.1, "mu": 1}', "'mu' is unknown, allowed are eta"),
+    ],
+)
+def test_what_is_wrong_with_a_number_names_its_file(tmp_path, text, message):
+    file = tmp_path / "inputs.json"
+    file.write_text(text)
+
+    done = run("plob", str(file))
+
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception) == f"{file}: {message}"
 
 
 def test_the_list_names_every_function_and_its_inputs():
@@ -83,9 +101,11 @@ def test_every_theorem_is_shown_with_what_it_rests_on():
     told, said = json.loads(run("theorems", "--json").stdout), run("theorems").stdout
 
     assert {name for name, each in told.items() if each["makes_keys"]} == {
+        "decoy1-exact",
         "decoy2-exact",
         "lim2014",
         "bbm92",
+        "vendor-asserted",
     }
     for name, each in told.items():
         for line in (f"{name}, version {each['version']}: {each['source']}", each["domain"]):

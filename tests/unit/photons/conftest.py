@@ -147,7 +147,7 @@ def simulate() -> Callable[..., Clicks]:
             settings.n_pulses * p * gain
             for p, gain in zip(settings.probabilities, model.gain, strict=True)
         ]
-        intensity = np.repeat(np.arange(3, dtype=np.uint8), rng.poisson(means))
+        intensity = np.repeat(np.arange(len(means), dtype=np.uint8), rng.poisson(means))
         slot = np.sort(rng.integers(0, settings.n_pulses, intensity.size))
         slot = slot[np.diff(slot, prepend=-1) > 0]  # np.unique takes a hundred times as long
         n = slot.size

@@ -240,6 +240,24 @@ def test_a_frame_that_fails_twice_is_told_whole_and_counted_with_its_hashes():
     np.testing.assert_array_equal(bob.bits, keys[0].bits)
     assert alice.effort.frames_failed == bob.effort.frames_failed == 1
     assert alice.disclosed.about_key == bob.disclosed.about_key == n + 2 * HASH_BITS
+    assert (alice.n_errors, bob.n_errors) == (0, 2)  # found by comparing, at the end that can
+
+
+@pytest.mark.parametrize("roles_swap", [False, True])
+def test_errors_of_frames_that_are_told_whole_are_counted_by_the_end_that_corrects(roles_swap):
+    """Planned with far too few errors, half of the bits are wrong: most frames are told whole."""
+    n, frame_bits = 40_960, 4096
+    keys = sifted_keys(np.random.default_rng(8), n, 0.5)
+    plan = plan_for(cascade(frame_bits=frame_bits, roles_swap=roles_swap), n, RARE)
+
+    ends = both_ends([key.bits for key in keys], n, plan, DRAWN)
+    done = converse(ends, keys)
+
+    assert done[0].effort.frames_failed == done[1].effort.frames_failed >= 5
+    for key, end, out in zip(keys, ends, done, strict=True):
+        changed = int(np.bitwise_count(key.bits ^ out.bits).sum())
+        assert end.corrector.n_errors == changed
+        assert out.n_errors >= changed >= (n // 5 if roles_swap else 0)
 
 
 def test_a_frame_that_fails_once_is_repaired_and_no_more_told_than_is_counted():

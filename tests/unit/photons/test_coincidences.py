@@ -119,6 +119,21 @@ def test_both_ends_keep_the_same_coincidences_in_the_same_order(run_both):
         np.testing.assert_array_equal(unpack(outcomes.test, outcomes.n_test), own[in_test] & 1)
 
 
+def test_alice_has_the_lag_and_her_outcome_of_each_coincidence(run_both):
+    """Whether bases are equal she knows; of his outcomes nothing comes to her."""
+    (a, b), (in_a, in_b) = two_ends()
+
+    both = run_both(
+        lambda channel: match_alice(kept(a), channel, SETTINGS, lambda *_: SHIFTED).lags,
+        lambda channel: match_bob(kept(b), channel, SETTINGS),
+    )
+
+    lags, late = both.alice, b.time_ps[in_b] - SHIFTED.at_b - a.time_ps[in_a]
+    assert np.abs(lags.late_ps - late).max() <= SETTINGS.resolution_ps // 2
+    np.testing.assert_array_equal(lags.outcome, a.outcome[in_a])
+    np.testing.assert_array_equal(lags.equal, a.outcome[in_a] >> 1 == b.outcome[in_b] >> 1)
+
+
 def test_the_tallies_of_both_ends_are_those_of_the_outcomes(run_both):
     (a, b), (in_a, in_b) = two_ends()
     ours, theirs = a.outcome[in_a], b.outcome[in_b]
@@ -156,9 +171,9 @@ def true_bodies():
     bob = Events(times + SHIFTED.at_b, rng.integers(0, 4, times.size).astype(np.uint8))
     alice = Events(times, rng.integers(0, 4, times.size).astype(np.uint8))
     clicks = encoded(bob.time_ps, SETTINGS.resolution_ps)
-    said = Keeping({Kind.CLICKS: clicks, Kind.OUTCOMES: bytes(5)})
+    said = Keeping({Kind.CLICKS: clicks, Kind.BOB_BASES: bytes(5)})
     match_alice(kept(alice), said, SETTINGS, lambda *_: SHIFTED)
-    return alice, bob, said.kept | {Kind.CLICKS: clicks, Kind.OUTCOMES: bytes(5)}
+    return alice, bob, said.kept | {Kind.CLICKS: clicks, Kind.BOB_BASES: bytes(5)}
 
 
 ALICE, BOB, TRUE = true_bodies()
@@ -188,9 +203,9 @@ def test_alice_takes_whatever_times_can_be_and_refuses_the_rest(body, clock):
     refused(taken, ChannelError)
 
 
-@given(altered(TRUE[Kind.OUTCOMES]))
+@given(altered(TRUE[Kind.BOB_BASES]))
 def test_alice_takes_whatever_bases_fit_and_refuses_the_rest(body):
-    said = Saying(TRUE | {Kind.OUTCOMES: body})
+    said = Saying(TRUE | {Kind.BOB_BASES: body})
 
     def taken():
         whole(match_alice(kept(ALICE), said, SETTINGS, lambda *_: SHIFTED).outcomes)

@@ -133,7 +133,7 @@ def test_a_changed_seed_is_found_by_the_tag_over_the_transcript(distil, clicks_o
     ("changed", "message"),
     [
         ({"theorem": "rusca2018"}, "'rusca2018' is not for keys"),
-        ({"theorem": "bbm92"}, "'bbm92' is for a PairPlan"),
+        ({"theorem": "bbm92"}, "'bbm92' is for entangled pairs, not for decoy pulses"),
         ({"theorem": "lim2014", "test_errors_max": (1, 2, 3)}, "'lim2014' is outside its domain"),
         ({"test_errors_max": (10**4, 10**4, 10**4)}, "the plan's own thresholds give"),
     ],

@@ -15,6 +15,7 @@ from qkd_core.photons import monitors
 from qkd_core.photons.alignment import align
 from qkd_core.photons.monitors import (
     ARRIVAL,
+    BALANCE,
     DOUBLE,
     PARTS,
     SELF_TEST,
@@ -22,6 +23,7 @@ from qkd_core.photons.monitors import (
     doubles_per_event,
     live_slots,
     require_alike,
+    require_balanced,
     require_doubles,
     require_seen,
 )
@@ -47,12 +49,16 @@ ALL = MonitorSettings(
     arrival_distance=0.05,
     double_click_share=0.2,
     self_test=True,
+    balance_share=0.1,
 )
-OFF = replace(ALL, arrival_distance=None, double_click_share=None, self_test=False)
+OFF = replace(
+    ALL, arrival_distance=None, double_click_share=None, self_test=False, balance_share=None
+)
 ONLY = {
     ARRIVAL: replace(OFF, arrival_distance=0.05),
     DOUBLE: replace(OFF, double_click_share=0.2),
     SELF_TEST: replace(OFF, self_test=True),
+    BALANCE: replace(OFF, balance_share=0.1),
 }
 BLOCK = BlockId(1)
 
@@ -157,11 +163,11 @@ def test_the_first_blocks_are_the_reference_for_good():
     watch = Watch(replace(ONLY[ARRIVAL], arrival_distance=0.5), device)
     for seed in range(300, 300 + monitors.REFERENCE_BLOCKS):
         passed(watch, device, seed)
-    before = watch._reference.copy()
+    before = watch.arrivals.reference.copy()
 
     passed(watch, device, 310)
 
-    np.testing.assert_array_equal(watch._reference, before)
+    np.testing.assert_array_equal(watch.arrivals.reference, before)
 
 
 def test_a_shift_that_passes_tells_little():
@@ -207,7 +213,7 @@ def test_a_self_test_without_a_source_or_without_a_shot_is_none():
 def test_a_block_without_a_click_passes_but_for_the_self_test():
     empty = Detections(BLOCK, np.empty(0, np.int64), np.empty(0, np.uint8), Provenance.SIMULATED)
     raw = align(empty, SETTINGS, os.urandom)
-    for settings in (ONLY[ARRIVAL], ONLY[DOUBLE]):
+    for settings in (ONLY[ARRIVAL], ONLY[DOUBLE], ONLY[BALANCE]):
         assert Watch(settings).passed(empty, raw, Plan()).slot.size == 0
 
 
@@ -268,6 +274,30 @@ def test_double_clicks_trip_no_more_often_than_stated(off):
 
     assert tripped <= at_most(n, 2 * tail)
     assert trips(require_doubles, 40, expected, 0.2, tail)
+
+
+@pytest.mark.parametrize("detector", range(4))
+def test_a_dead_detector_trips_the_balance_of_its_basis(detector):
+    """Error rates do not show it, and the key is known to whoever knows which one is dead."""
+    seen = Device().detections(650)
+    live = seen.detector != detector
+    clicks = Detections(BLOCK, seen.time_ps[live], seen.detector[live], Provenance.SIMULATED)
+    basis = ("key", "test")[detector // 2]
+    with pytest.raises(MonitorTripped, match=f"balance, {basis} basis"):
+        Watch(ONLY[BALANCE]).passed(clicks, align(clicks, SETTINGS, os.urandom), Plan())
+
+
+@pytest.mark.parametrize("off", [0.9, 1.0, 1.1])
+def test_the_balance_trips_no_more_often_than_stated(off):
+    """Bases of 4,000 and 300 clicks at either end of what is healthy; false alarm 1e-6 each."""
+    rng, tail, n = np.random.default_rng(33), 0.02, 4_000
+    bases = [(size, rng.binomial(size, off / 2, n)) for size in (4_000, 300)]
+    blocks = np.stack([row for size, first in bases for row in (first, size - first)], axis=1)
+
+    tripped = sum(trips(require_balanced, clicks, 0.1, tail) for clicks in blocks)
+
+    assert tripped <= at_most(n, 4 * tail)
+    assert trips(require_balanced, np.array([2000, 2000, 90, 210]), 0.1, tail)
 
 
 def test_arrival_times_of_one_law_trip_no_more_often_than_stated():

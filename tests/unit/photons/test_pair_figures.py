@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qkd_core.photons.clock import ClockRelation
-from qkd_core.photons.coincidences import Matched
+from qkd_core.photons.coincidences import Lags, Matched
 from qkd_core.photons.entanglement import entanglement_of
 from qkd_core.photons.pair_figures import coincidences_of
 from qkd_core.ports.link import Outcomes
@@ -24,8 +24,9 @@ def matched(late_ps, accidental=0, clock=None):
     a = 10**6 * np.arange(1, late.size + 1)
     clock = clock or ClockRelation(0, 0, 0.0)
     b = np.array([clock.to_bob(int(t)) for t in a + late])
-    inside = int(np.sum(np.abs(late) <= SETTINGS.window_ps // 2))
-    return Matched(NOTHING, inside, clock, a, b)
+    inside = late[np.abs(late) <= SETTINGS.window_ps // 2]
+    lags = Lags(inside, np.zeros(inside.size, np.uint8), np.ones(inside.size, bool))
+    return Matched(NOTHING, lags, clock, a, b)
 
 
 def test_rate_and_clock_are_told():
@@ -35,6 +36,7 @@ def test_rate_and_clock_are_told():
 
     assert found.rate_hz == 250
     assert found.accidental == found.missed == 0
+    assert found.car is None
     assert found.offset_s == pytest.approx(3.0)
     assert found.drift_ppm == pytest.approx(4.0)
     assert str(found).startswith("250.0 coincidences/s, 0.00% accidental, 0.00% missed;")
@@ -50,6 +52,7 @@ def test_misses_beside_the_window_and_accidentals_far_from_it_are_told_apart():
     found = coincidences_of(matched(late, accidental=40_000), SETTINGS)
 
     assert found.accidental == pytest.approx(600 / 9600, abs=0.005)
+    assert found.car == pytest.approx((1 - found.accidental) / found.accidental)
     assert found.missed == pytest.approx(0.1, abs=0.04)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from qkd_core.proofs import decoy2_exact, lim2014
 from qkd_core.proofs.clopper_pearson import mean_at_least, mean_at_most
-from qkd_core.proofs.two_decoys import Premises
+from qkd_core.proofs.premises import Premises
 from qkd_core.types.plans import Interval
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -13,9 +13,9 @@ from qkd_core.proofs.terms import Terms, disclosed_on_paper, evaluated
 from qkd_core.proofs.theorems import kind_of, names, theorem_for, theorem_of
 from qkd_core.types.ids import BlockId, LinkId, Provenance
 from qkd_core.types.plans import (
-    DecoyPlan,
     DecoySettings,
     Interval,
+    LinkKind,
     LinkModel,
     PairPlan,
     PairSettings,
@@ -38,6 +38,10 @@ TERMS = Terms(
     segment_pads=0,
     config_digest="ab" * 32,
 )
+ONE_DECOY = replace(
+    TERMS.settings, intensities=(0.38, 0.083), probabilities=(0.04, 0.96), p_key_basis=0.8
+)
+ONE_DECOY_MODEL = LinkModel(gain=(3.0e-3, 8.0e-4), qber=(0.015, 0.0153))
 MODEL = LinkModel(gain=(3.0e-3, 8.0e-4, 2.3e-6), qber=(0.015, 0.0153, 0.095))
 PAIRS = PairPlan(
     block_id=BlockId(1),
@@ -65,11 +69,11 @@ FOR_FIGURES = (
 )
 
 
-def decoys(theorem=None, **terms):
+def decoys(theorem=None, model=MODEL, **terms):
     return plan_block(
         PlanRequest(
             terms=replace(TERMS, theorem=theorem, **terms),
-            model=MODEL,
+            model=model,
             block_id=BlockId(3),
             provenance=Provenance.SIMULATED,
             reconciliation=CASCADE,
@@ -78,11 +82,21 @@ def decoys(theorem=None, **terms):
     )
 
 
-PLANS = {"decoy2-exact": decoys, "lim2014": lambda: decoys("lim2014"), "bbm92": lambda: PAIRS}
+def one_decoy(theorem=None):
+    return decoys(theorem, settings=ONE_DECOY, model=ONE_DECOY_MODEL)
+
+
+PLANS = {
+    "decoy1-exact": one_decoy,
+    "decoy2-exact": decoys,
+    "lim2014": lambda: decoys("lim2014"),
+    "bbm92": lambda: PAIRS,
+}
 
 
 def test_the_names():
-    assert names() == ("decoy2-exact", "lim2014", "bbm92", *FOR_FIGURES)
+    makers = ("decoy1-exact", "decoy2-exact", "lim2014", "bbm92", "vendor-asserted")
+    assert names() == (*makers, *FOR_FIGURES)
     for name in names():
         theorem = theorem_of(name)
         assert (theorem.name, theorem.version) == (name, "1")
@@ -125,17 +139,20 @@ def test_the_ledger_spends_what_was_agreed_and_no_more(name, eps_sec):
     assert all(s.what.split(": ")[0] in kinds for s in ledger)
 
 
-def test_decoy_parts_are_those_of_the_budget_of_21():
-    ledger = theorem_of("decoy2-exact").evaluate(decoys()).ledger
+@pytest.mark.parametrize(("name", "parts"), [("decoy1-exact", 17), ("decoy2-exact", 21)])
+def test_decoy_parts_are_equal_and_as_many_as_the_theorem_says(name, parts):
+    ledger = theorem_of(name).evaluate(PLANS[name]()).ledger
 
-    assert sum(s.times for s in ledger if s.what.startswith("secrecy")) == 21
+    assert sum(s.times for s in ledger if s.what.startswith("secrecy")) == parts
     (part,) = {s.epsilon for s in ledger if s.what.startswith("secrecy")}
-    assert part in (1e-9 / 21, nextafter(1e-9 / 21, 0))
+    assert part in (1e-9 / parts, nextafter(1e-9 / parts, 0))
 
 
 def test_the_default_is_exact_and_gives_more_key():
-    assert decoys().theorem == theorem_for(DecoyPlan, None).name == "decoy2-exact"
-    assert theorem_for(PairPlan, None).name == "bbm92"
+    assert one_decoy().theorem == theorem_for(LinkKind.ONE_DECOY, None).name == "decoy1-exact"
+    assert decoys().theorem == theorem_for(LinkKind.TWO_DECOYS, None).name == "decoy2-exact"
+    assert theorem_for(LinkKind.PAIRS, None).name == "bbm92"
+    assert theorem_for(LinkKind.VENDOR_KEYS, None).name == "vendor-asserted"
     assert decoys().n_secret > 1.05 * decoys("lim2014").n_secret
 
 
@@ -145,11 +162,13 @@ def test_what_makes_no_key_of_decoy_pulses_is_refused_by_name(name):
         decoys(name)
 
 
-@pytest.mark.parametrize("name", ["wishful", "lim2021", "bbm92", "lim2014"])
+@pytest.mark.parametrize("name", ["wishful", "lim2021", "bbm92", "lim2014", "decoy1-exact"])
 def test_a_refusal_names_only_what_makes_keys_of_that_light(name):
     for kind, light, makers in (
-        (DecoyPlan, "decoy pulses", "decoy2-exact, lim2014"),
-        (PairPlan, "entangled pairs", "bbm92"),
+        (LinkKind.ONE_DECOY, "decoy pulses of two intensities", "decoy1-exact"),
+        (LinkKind.TWO_DECOYS, "decoy pulses of three intensities", "decoy2-exact, lim2014"),
+        (LinkKind.PAIRS, "entangled pairs", "bbm92"),
+        (LinkKind.VENDOR_KEYS, "keys of a vendor's box", "vendor-asserted"),
     ):
         if name in makers.split(", "):
             assert theorem_for(kind, name).name == name
@@ -161,7 +180,8 @@ def test_a_refusal_names_only_what_makes_keys_of_that_light(name):
 
 
 def test_an_unknown_theorem_is_refused_with_all_that_make_keys():
-    with pytest.raises(PlanRefused, match=r"unknown, allowed are bbm92, decoy2-exact, lim2014$"):
+    makers = "bbm92, decoy1-exact, decoy2-exact, lim2014, vendor-asserted"
+    with pytest.raises(PlanRefused, match=f"unknown, allowed are {makers}$"):
         kind_of("wishful")
 
 
@@ -176,10 +196,31 @@ def test_a_theorem_for_figures_evaluates_no_plan(name):
             attempt()
 
 
-@pytest.mark.parametrize(("name", "plan"), [("bbm92", decoys), ("decoy2-exact", lambda: PAIRS)])
-def test_a_plan_of_another_kind_is_refused(name, plan):
-    with pytest.raises(PlanRefused, match=f"theorem '{name}' is for a"):
+@pytest.mark.parametrize(
+    ("name", "plan", "told"),
+    [
+        ("bbm92", decoys, "entangled pairs, not for decoy pulses of three intensities"),
+        (
+            "decoy2-exact",
+            lambda: PAIRS,
+            "decoy pulses of three intensities, not for entangled pairs",
+        ),
+        (
+            "decoy2-exact",
+            one_decoy,
+            "decoy pulses of three intensities, not for decoy pulses of two intensities",
+        ),
+        (
+            "decoy1-exact",
+            decoys,
+            "decoy pulses of two intensities, not for decoy pulses of three intensities",
+        ),
+    ],
+)
+def test_a_plan_of_another_kind_is_refused_in_the_words_of_the_field(name, plan, told):
+    with pytest.raises(PlanRefused) as refused:
         theorem_of(name).evaluate(plan())
+    assert str(refused.value) == f"theorem '{name}' is for {told}"
 
 
 def test_a_plan_that_claims_one_word_too_many_is_refused():

@@ -196,7 +196,7 @@ def test_settings_that_the_devices_cannot_have_are_refused():
         ("hold_off_ns = 50.0", "hold_off_ns = 30.0", "hold_off_ns 30: at least dead_time_ns, 40"),
         ("window_ps = 600", "window_ps = 8", "resolution_ps 128, window_ps 8"),
         ("wander = 1e-11", "", "clock.wander is missing"),
-        ('kind = "pairs"', 'kind = "pears"', "kind = 'pears': must be one of pulses, pairs"),
+        ('kind = "pairs"', 'kind = "pears"', "kind = 'pears': must be one of pulses, pairs, repe"),
         ('kind = "pairs"', "", "source.intensities is missing"),
         ("link_s = 2.0", "link_s = 2.0\nn_pulses = 7", "block.n_pulses = 7: unknown key"),
     ],

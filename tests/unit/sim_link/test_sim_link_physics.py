@@ -1,5 +1,5 @@
 from dataclasses import replace
-from math import exp
+from math import exp, log2
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ import pytest
 from qkd_sim_link.physics.dead_time import HoldOff
 from qkd_sim_link.physics.decoy_bb84 import Optics, Silence, expected_model
 from qkd_sim_link.physics.fibre import fibre_transmittance
+from qkd_sim_link.physics.wdm import background_photons
 from qkd_sim_link.scenario import DEFAULT, load
 
 # GYS of Ma et al., PRA 72, 012326 (2005), table I: Y0 1.7e-6, e_detector 3.3 %, eta_Bob 4.5 %.
@@ -103,3 +104,55 @@ def test_a_dark_fibre_with_perfect_detectors_never_clicks():
 
     assert model.gain == (0, 0, 0)
     assert model.qber == (0, 0, 0)
+
+
+def entropy(p: float) -> float:
+    return -p * log2(p) - (1 - p) * log2(1 - p)
+
+
+def asymptotic_rate(length_km: float) -> float:
+    """Key per pulse of BB84 with endless decoys. Source: Ma et al. 2005, eqs (1), (3) to (9)."""
+    scenario = load("gys")
+    optics = Optics.of(replace(scenario, fibre=replace(scenario.fibre, length_km=length_km)))
+    signal, single = optics.equal_bases(0.48), optics.dark * 2 + optics.transmittance
+    error = (optics.dark + optics.misalignment * optics.transmittance) / single
+    leak = 1.22 * signal.gain * entropy(signal.error_gain / signal.gain)
+    return (0.48 * exp(-0.48) * single * (1 - entropy(error)) - leak) / 2
+
+
+def test_the_gys_link_reaches_the_published_142_kilometres_without_finite_key_effects():
+    # Ma et al., PRA 72, 012326 (2005), section V: 142.05 km for 0.48 photons and f = 1.22
+    assert asymptotic_rate(141.5) > 0 > asymptotic_rate(142.5)
+
+
+def test_the_gys_link_has_the_published_yield_and_error_at_122_kilometres():
+    model = expected_model(load("gys"))
+
+    eta = 0.045 * 10 ** (-0.21 * 122 / 10)
+    gain = 1.7e-6 + 1 - exp(-eta * 0.48)
+    assert model.gain[0] == pytest.approx(gain, rel=2e-3)
+    assert model.qber[0] == pytest.approx((0.5 * 1.7e-6 + 0.033 * eta * 0.48) / gain, rel=2e-3)
+
+
+def test_light_of_classical_channels_counts_as_darkness_of_both_detectors():
+    scenario = load("wdm-metro")
+    dark_fibre = replace(scenario, wdm=None)
+    added = background_photons(scenario.wdm, scenario.fibre) * 10**-0.2 * 0.2 / 2
+
+    with_light, without = (Optics.of(each).dark for each in (scenario, dark_fibre))
+
+    assert without == pytest.approx(1e-6, rel=1e-9)
+    assert with_light == pytest.approx(1 - (1 - 1e-6) * exp(-added), rel=1e-9)
+    assert with_light > 5 * without
+
+
+def test_a_detector_that_sees_less_takes_its_share_of_the_gain():
+    scenario = load(DEFAULT)
+    quiet = replace(scenario.detector, dead_time_us=0.0, afterpulse_probability=0.0)
+    half = replace(quiet, mismatch=0.5)
+
+    alike, unlike = (expected_model(replace(scenario, detector=each)) for each in (quiet, half))
+
+    # three quarters of the light of a faint pulse are seen; errors go with the wrong detector
+    assert unlike.gain[0] == pytest.approx(0.75 * alike.gain[0], rel=0.01)
+    assert unlike.qber[0] == pytest.approx(alike.qber[0], rel=0.01)

@@ -1,3 +1,4 @@
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -137,3 +138,18 @@ def test_closing_ends_every_wait(link):
 def test_what_the_devices_cannot_do_is_refused(link, change, told):
     with pytest.raises(LinkDown, match=told):
         link.arm(Side.A, ONE, replace(SETTINGS, **change))
+
+
+def test_a_link_that_cannot_keep_up_with_its_clock_says_so(caplog):
+    caplog.set_level(logging.WARNING, "qkd_sim_link")  # commands in this process may have set it
+    hurried = Rendezvous(SCENARIO, time_scale=1e6, seed=None)
+    calm = Rendezvous(SCENARIO, time_scale=1e-3, seed=None)
+
+    run(calm, ONE)
+    assert "slower than the time scale" not in caplog.text
+    run(hurried, TWO, replace(SETTINGS, n_pulses=100_000_000))
+
+    assert "block 2: drawn in" in caplog.text
+    assert "longer than its 1e-07 s: slower than the time scale" in caplog.text
+    hurried.close()
+    calm.close()

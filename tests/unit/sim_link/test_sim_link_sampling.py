@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from qkd_sim_link.physics.dead_time import HoldOff
-from qkd_sim_link.physics.decoy_bb84 import Optics, expected_model
+from qkd_sim_link.physics.decoy_bb84 import Gates, Optics, expected_model
 from qkd_sim_link.sampling.event import ClickLaw, sample
 from qkd_sim_link.sampling.full import sample_full
 from qkd_sim_link.sampling.pulses import settings_at
@@ -65,23 +65,35 @@ def clicked_slots(clicks: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np
 
 
 def cell_probabilities(law: ClickLaw) -> np.ndarray:
-    """Of a click: [Alice's setting, Bob's basis, mask - 1]."""
-    steady = law.hold_off.steady(law.optics.mean_gain(law.settings))
-    bases = (law.settings.p_key_basis, 1 - law.settings.p_key_basis)
+    """Of a click in the only segment of the course: [Alice's setting, Bob's basis, mask - 1]."""
+    course, settings = law.course, law.settings
+    steady, [share] = Gates(course, settings).steady(law.hold_off)
+    bases = (settings.p_key_basis, 1 - settings.p_key_basis)
     cells = np.zeros((12, 2, 3))
     for choice in range(12):
         k, basis, bit = choice >> 2, choice >> 1 & 1, choice & 1
-        mu = law.settings.intensities[k]
+        optics = Optics(
+            transmittance=float(course.transmittance[0]),
+            misalignment=float(course.misalignment[0, basis]),
+            dark=float(course.dark[0, bit]),
+            other_dark=float(course.dark[0, 1 - bit]),
+            efficiency=(float(course.efficiency[0, bit]), float(course.efficiency[0, 1 - bit])),
+        )
         for theirs in range(2):
-            gate = law.optics.equal_bases(mu, steady.afterpulse)
-            if theirs != basis:
-                gate = law.optics.unequal_bases(mu, steady.afterpulse)
+            pulse = optics.equal_bases if theirs == basis else optics.unequal_bases
+            in_right = share if bit == 0 else 1 - share
+            gate = pulse(settings.intensities[k], float(steady.afterpulse[0]), in_right)
             wrong_only = gate.error_gain - gate.double / 2
             right_only = gate.gain - gate.error_gain - gate.double / 2
             only = (right_only, wrong_only) if bit == 0 else (wrong_only, right_only)
-            weight = law.settings.probabilities[k] * bases[basis] / 2 * bases[theirs]
+            weight = settings.probabilities[k] * bases[basis] / 2 * bases[theirs]
             cells[choice, theirs] = [weight * only[0], weight * only[1], weight * gate.double]
     return cells / cells.sum()
+
+
+def mean_gain(law: ClickLaw) -> float:
+    """Of a live gate of the only segment of the course."""
+    return float(Gates(law.course, law.settings).optics.mean_gain(law.settings)[0])
 
 
 def interval_tail(hold_off: HoldOff, p: float, j: np.ndarray) -> np.ndarray:
@@ -99,6 +111,22 @@ def test_clicks_fall_into_settings_bases_and_detectors_as_the_model_says(name):
     chosen = settings_at(11, slots, law.settings)
 
     counts = np.bincount(chosen * 6 + (seen >> 2) * 3 + (seen & 3) - 1, minlength=72)
+    expected = slots.size * cell_probabilities(law).ravel()
+    assert chi_squared_z(counts, expected, 71) < Z_MAX
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_detectors_of_different_efficiency_click_as_the_model_says(name):
+    sampler, n_pulses = SAMPLERS[name]
+    scenario = busy()
+    detector = replace(scenario.detector, mismatch=0.4)
+    law = law_of(replace(scenario, detector=detector), n_pulses)
+
+    slots, seen = clicked_slots(sampler(law, 26))
+    chosen = settings_at(26, slots, law.settings)
+
+    counts = np.bincount(chosen * 6 + (seen >> 2) * 3 + (seen & 3) - 1, minlength=72)
+    assert counts.reshape(12, 2, 3)[:, :, 0].sum() > 1.5 * counts.reshape(12, 2, 3)[:, :, 1].sum()
     expected = slots.size * cell_probabilities(law).ravel()
     assert chi_squared_z(counts, expected, 71) < Z_MAX
 
@@ -127,7 +155,7 @@ def test_intervals_follow_the_renewal_law_of_dead_time_and_afterpulses(name):
 
     assert waits.min() == 0, "dead time is kept and no longer than said"
     edges = np.array([0, 1, 2, 3, 5, 8, 12, 18, 26, 40])
-    tail = np.append(interval_tail(law.hold_off, law.optics.mean_gain(law.settings), edges), 0)
+    tail = np.append(interval_tail(law.hold_off, mean_gain(law), edges), 0)
     seen = np.bincount(np.searchsorted(edges, waits, "right") - 1, minlength=edges.size)
     assert chi_squared_z(seen, waits.size * -np.diff(tail), edges.size - 1) < Z_MAX
 
@@ -140,7 +168,7 @@ def test_the_number_of_clicks_is_the_expected_one(name):
     slots, _ = clicked_slots(sampler(law, 14))
 
     j = np.arange(1, 3000)
-    tail = interval_tail(law.hold_off, law.optics.mean_gain(law.settings), j)
+    tail = interval_tail(law.hold_off, mean_gain(law), j)
     mean = law.hold_off.n_dead + tail.sum()
     variance = np.sum((2 * j - 1) * tail) - tail.sum() ** 2
     assert n_pulses / mean == pytest.approx(law.expected_clicks(), rel=1e-6)
@@ -149,8 +177,9 @@ def test_the_number_of_clicks_is_the_expected_one(name):
     assert abs(slots.size - n_pulses / mean) < Z_MAX * sigma + 1
 
 
-def test_the_planner_s_model_is_what_the_default_link_gives():
-    scenario = load(DEFAULT)
+@pytest.mark.parametrize("name", [DEFAULT, "direct-25km-one-decoy"])
+def test_the_planner_s_model_is_what_the_link_gives(name):
+    scenario = load(name)
     law = law_of(scenario, 1_000_000_000)
     model = expected_model(scenario)
     settings = law.settings
@@ -161,7 +190,8 @@ def test_the_planner_s_model_is_what_the_default_link_gives():
     wrong = (seen & 3 == 2 - (chosen & 1)).astype(float) + 0.5 * (seen & 3 == 3)
 
     p_equal = settings.p_key_basis**2 + (1 - settings.p_key_basis) ** 2
-    for k in range(3):
+    assert chosen.max() >> 2 == len(settings.intensities) - 1
+    for k in range(len(settings.intensities)):
         here = equal & (chosen >> 2 == k)
         n_here = int(np.sum(here))
         expected = settings.n_pulses * settings.probabilities[k] * p_equal * model.gain[k]
@@ -256,7 +286,7 @@ def test_a_block_without_light_and_dark_counts_is_empty():
 
 def test_a_blinding_flash_clicks_in_every_live_gate():
     law = law_of(busy(), 100_000)
-    flash = replace(law, click=np.ones(12))
+    flash = replace(law, click=np.ones((1, 12, 2, 2)))
 
     slots, seen = clicked_slots(sample(flash, 24))
 

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from qkd_core.errors import ConfigError
-from qkd_sim_link.links import load_link
+from qkd_sim_link.links import load_scenario
+from qkd_sim_link.physics.detectors import PRESETS
 from qkd_sim_link.scenario import DEFAULT, load, names
 
 TEXT = (Path(load.__code__.co_filename).parent / "scenarios" / f"{DEFAULT}.toml").read_text()
@@ -12,7 +14,7 @@ TEXT = (Path(load.__code__.co_filename).parent / "scenarios" / f"{DEFAULT}.toml"
 def test_every_shipped_scenario_loads_and_names_itself():
     assert DEFAULT in names()
     for name in names():
-        assert load_link(name).name == name
+        assert load_scenario(name).name == name
 
 
 def test_a_file_and_the_shipped_copy_are_the_same_scenario(tmp_path):
@@ -37,7 +39,8 @@ def test_every_group_names_its_source():
         ("length_km = 25.0", "lenght_km = 25.0", ["fibre", "lenght_km", "is lenght_km meant?"]),
         ("length_km = 25.0", "", ["fibre", "fibre.length_km is missing"]),
         ("n_pulses = 1_000_000_000", "n_pulses = 1e9", ["n_pulses", "a whole number"]),
-        ("[0.35, 0.09, 0.0002]", "[0.5, 0.15]", ["intensities", "3 numbers"]),
+        ("[0.35, 0.09, 0.0002]", "[0.5]", ["intensities", "2 or 3 numbers"]),
+        ("[0.35, 0.09, 0.0002]", "[0.5, 0.15]", ["probabilities", "2 numbers"]),
         ("[0.35, 0.09, 0.0002]", "[0.5, 0.15, 11]", ["intensities", "11", "from 0 to 10"]),
         ("[0.35, 0.09, 0.0002]", "[0.1, 0.15, 0.001]", ["source", "mu1 > mu2 + mu3"]),
         ("[0.06, 0.66, 0.28]", "[0.06, 0.66, 0.29]", ["probabilities", "the sum 1"]),
@@ -77,3 +80,79 @@ def test_an_unknown_name_lists_what_is_shipped():
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"gone\.toml: cannot be read"):
         load(tmp_path / "gone.toml")
+
+
+def of(name: str) -> str:
+    return (Path(load.__code__.co_filename).parent / "scenarios" / f"{name}.toml").read_text()
+
+
+def without(text: str, table: str) -> str:
+    """``text`` without one of its tables."""
+    begin = text.index(f"[{table}]")
+    end = text.find("\n[", begin)
+    return text[:begin] + (text[end + 1 :] if end >= 0 else "")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (without(TEXT, "fibre"), ["fibre, free_space: one of the two"]),
+        (without(of("wdm-metro"), "fibre"), ["fibre, free_space: one of the two"]),
+        (without(of("satellite-pass"), "free_space"), ["fibre, free_space: one of the two"]),
+        (without(of("satellite-pass"), "satellite"), ["free_space.distance_km is missing"]),
+        (
+            of("satellite-pass").replace("waist_m = 0.054", "waist_m = 0.054\ndistance_km = 500.0"),
+            ["free_space.distance_km = 500.0: unknown key"],
+        ),
+        (
+            of("satellite-pass").replace("min_elevation_deg = 15.0", "min_elevation_deg = 60.0"),
+            ["satellite", "min_elevation_deg 60: below max_elevation_deg, 60"],
+        ),
+        (
+            of("wdm-metro").replace("launch_dbm = -16.0", "launch_dbm = 40.0"),
+            ["wdm.launch_dbm = 40.0: must be a number from -100 to 30"],
+        ),
+        (
+            of("wdm-metro").replace('preset = "ingaas"', 'preset = "ingas"'),
+            ["detector.preset = 'ingas': must be one of snspd, ingaas"],
+        ),
+        (
+            TEXT.replace("efficiency = 0.2", "efficiency = 0.2\nmismatch = 1.5"),
+            ["detector.mismatch = 1.5: must be a number from 0 to 1"],
+        ),
+    ],
+)
+def test_channels_that_do_not_fit_are_refused(tmp_path, text, told):
+    path = tmp_path / "broken.toml"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError) as error:
+        load(path)
+
+    assert str(path) in str(error.value)
+    for word in told:
+        assert word in str(error.value)
+
+
+def test_classical_channels_and_satellites_need_their_medium():
+    wdm, satellite = load("wdm-metro").wdm, load("satellite-pass").satellite
+
+    with pytest.raises(ConfigError, match="wdm: classical channels need a fibre"):
+        replace(load("satellite-pass"), wdm=wdm)
+    with pytest.raises(ConfigError, match="satellite: its light comes through free_space"):
+        replace(load(DEFAULT), satellite=satellite)
+    with pytest.raises(ConfigError, match="satellite-pass: has no fibre"):
+        load("satellite-pass").require_fibre()
+
+
+def test_a_preset_stands_for_what_the_table_does_not_say():
+    metro, long = load("wdm-metro").detector, load("direct-150km").detector
+
+    assert replace(metro, source="") == replace(PRESETS["ingaas"], source="")
+    assert long.dark_probability_per_gate == 2e-8
+    assert long.dead_time_us == PRESETS["snspd"].dead_time_us
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name.startswith("direct")])
+def test_every_direct_link_says_its_length(name):
+    assert f"direct-{load(name).require_fibre().length_km:g}km" in name

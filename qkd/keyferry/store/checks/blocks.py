@@ -5,6 +5,7 @@ from json import dumps
 
 from keyferry.store.checks.examples import TwoSites, a_block, a_request, expect, refuses
 from qkd_core.errors import BlockDiscarded, KeysExhausted
+from qkd_core.types.figures import Coincidences, PairLight
 from qkd_core.types.ids import BlockId, Provenance
 from qkd_core.types.keys import BlockState
 
@@ -110,6 +111,17 @@ def figures_count_what_happened(sites: TwoSites) -> None:
     expect(pairs is not None and pairs.test_qber == 0.04, "error rates of the newest pairs")
 
 
+def the_light_of_the_newest_pairs_is_shown(sites: TwoSites) -> None:
+    expect(sites.a.figures().pair_light is None, "none before the first")
+    found = Coincidences(rate_hz=40e3, accidental=0.002, missed=0.0, offset_s=0.7, drift_ppm=4.2)
+    alone = PairLight(
+        block_id=BlockId(7), rate_hz=4e5, double_clicks=120, double_clicks_expected=126.5
+    )
+    for light in (alone, replace(alone, block_id=BlockId(8), coincidences=found)):
+        sites.a.blocks.note_light(light)
+        expect(sites.a.figures().pair_light == light, "as it was noted, the newest alone")
+
+
 def a_full_store_shows_that_the_link_waits(sites: TwoSites) -> None:
     sites.share(a_block(1, n_bytes=1000))
     blocks = sites.a.blocks
@@ -129,5 +141,6 @@ BLOCK_CHECKS = [
     a_block_shorter_than_its_segments_is_refused,
     a_destroyed_block_does_not_come_back,
     figures_count_what_happened,
+    the_light_of_the_newest_pairs_is_shown,
     a_full_store_shows_that_the_link_waits,
 ]

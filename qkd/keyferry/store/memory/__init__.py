@@ -124,6 +124,7 @@ class MemoryStore:
                 ),
                 epsilon=self.epsilon.figures(),
                 entanglement=entanglement_of(newest.certificate) if newest else None,
+                pair_light=site.light,
             )
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from qkd_core.keys.allocation import cut_block
 from qkd_core.proofs.ledger import block_units
 from qkd_core.types.authentication import Lane
 from qkd_core.types.epsilon import Spender
+from qkd_core.types.figures import PairLight
 from qkd_core.types.ids import BlockId, Provenance, Side
 from qkd_core.types.keys import BlockState, KeyRange, NewBlock
 from qkd_core.types.plans import SecurityPolicy
@@ -122,6 +123,10 @@ class MemoryBlocks:
             if paused != self._site.paused:
                 self._site.paused = paused
                 self._site.audit("link_paused" if paused else "link_resumed")
+
+    def note_light(self, light: PairLight) -> None:
+        with self._site.lock:
+            self._site.light = light
 
     def free_runs(self) -> Iterator[KeyRange]:
         """This site's free bytes as runs, oldest block first."""

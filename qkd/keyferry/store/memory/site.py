@@ -16,6 +16,7 @@ from qkd_core.types.agreement import Cession, Notice
 from qkd_core.types.authentication import PAD_BYTES, Lane, Pad, PadName
 from qkd_core.types.comparing import Comparison, OpenComparison
 from qkd_core.types.epsilon import Spender
+from qkd_core.types.figures import PairLight
 from qkd_core.types.ids import BlockId, KeyId, LinkId, Provenance, SaeId, Side
 from qkd_core.types.keys import Allocation, AuditEvent, BlockState, NewBlock, RefreshRun
 from qkd_core.types.refresh import ActiveEvent, PolicyState, RunStep
@@ -159,6 +160,7 @@ class MemorySite:
     outcomes: Counter[str] = field(default_factory=Counter)
     alarms: Counter[str] = field(default_factory=Counter)
     paused: bool = False
+    light: PairLight | None = None
     orphaned_keys: int = 0
     secret_bits: int = 0
     keys_delivered: int = 0

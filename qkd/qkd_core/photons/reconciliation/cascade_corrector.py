@@ -29,6 +29,8 @@ from qkd_core.types.bits import PackedBits, wipe
 class Corrector:
     """The ``chosen`` frames of ``key`` at this end, which is changed as they are confirmed.
 
+    n_errors  bits that were flipped, or differed from a frame that was told whole
+
     Of each frame in flight it keeps 2 words for every word and pass, and 2 more: with 65536 bits
     and four passes about 80 kB.
     """
@@ -139,7 +141,9 @@ class Corrector:
         for slot in slots.finishing[verdicts == BAD].tolist():
             if slots.repairing:
                 words = slots.count_whole(slot, budget)
-                self.frames.store(slots.frame(slot), part(message, end, end + words), self.key)
+                whole = part(message, end, end + words)
+                self.n_errors += int(np.bitwise_count(self.bits[slot, :words] ^ whole).sum())
+                self.frames.store(slots.frame(slot), whole, self.key)
                 end += words
             else:
                 slots.repair_later(slot)

@@ -3,13 +3,17 @@
 from types import ModuleType
 
 from qkd_core.photons.entropy import Entropy
-from qkd_core.photons.reconciliation import cascade, ldpc
+from qkd_core.photons.reconciliation import cascade, ldpc, untouched
 from qkd_core.ports import ClassicalChannel
 from qkd_core.types.blocks import ReconciledKey, SiftedKey
 from qkd_core.types.plans import BlockPlan
 from qkd_core.types.reconciliation import Disclosed, Method, Reconciliation
 
-METHODS: dict[Method, ModuleType] = {Method.CASCADE: cascade, Method.LDPC: ldpc}
+METHODS: dict[Method, ModuleType] = {
+    Method.CASCADE: cascade,
+    Method.LDPC: ldpc,
+    Method.NONE: untouched,
+}
 
 
 def reconcile_alice(

@@ -64,7 +64,7 @@ def events(source: Source, deviations: Deviations, basis: Basis, vacuum_from: in
     """Eqs (A16), (A17) and (A19), clipped at 0 and at all events.
 
     ``vacuum_from`` is the intensity whose errors bound the vacuum events. None takes the better
-    of the two, which the budget of epsilons does not quite pay for.
+    of the two, of which the budgets of epsilons pay for one.
     """
     mu_1, mu_2 = source.intensities
     tau_0, tau_1 = source.photon_probability(0), source.photon_probability(1)

@@ -7,7 +7,9 @@ Confirmed: the authors' public program (jankhg/Quantum-key-distribution-secure-k
 1-decoy-BB84, commits f9d89e8 and 101ad0d) evaluates just this, and gives the same lengths. Not
 confirmed: that it is the theorem of the paper, whose text was not at hand. The program's own
 documentation still has another cost of secrecy, 6 log2(19 / eps_sec), and it marks for review
-that the better of two bounds on the vacuum events is taken. So: to compare, not for keys.
+that the better of two bounds on the vacuum events is taken, one from the errors of each intensity.
+So it is here, in each basis and without a choice, for the program's lengths; nothing shows that the
+15 parts of eps_sec pay for both. So: to compare, not for keys.
 """
 
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ from qkd_core.errors import ConfigError, LinkDown
 from qkd_core.photons.monitors import live_slots
 from qkd_core.types.ids import BlockId, Side
 from qkd_sim_link.attacks.blinding import Blinding
-from qkd_sim_link.conformance import SELF_TEST_CHECKS, SelfTestedPair
+from qkd_sim_link.conformance.pulses import SELF_TEST_CHECKS, SelfTestedPair
 from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob
 from qkd_sim_link.rendezvous import Rendezvous
 from qkd_sim_link.sampling.event import ClickLaw, sample

@@ -1,0 +1,114 @@
+"""What a link gives in so much time, beside what its physics says."""
+
+import json
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from qkd_core.proofs.ahead import Ahead
+    from qkd_core.types.plans import DecoySettings, PairSettings
+
+SEED_BITS = 32
+
+
+@click.command()
+@click.argument("scenario")
+@click.option("--seconds", type=click.FloatRange(1e-3, 1e9), help="Of link time, in whole blocks.")
+@click.option(
+    "--blocks", type=click.IntRange(1, 10_000), help="As long as the scenario has them; else 10."
+)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Give the same again; else random.")
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0.5, 1 - 1e-9),
+    default=0.99,
+    show_default=True,
+    help="Of each interval.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw a .png or .svg file as well; needs the extra `plots`.",
+)
+def run(  # noqa: PLR0913  one parameter per option
+    *,
+    scenario: str,
+    seconds: float | None,
+    blocks: int | None,
+    seed: int | None,
+    confidence: float,
+    as_json: bool,
+    plot: Path | None,
+) -> None:
+    """Simulate a link and report what it gives, each figure beside what its physics says.
+
+    SCENARIO is a name or a .toml file: decoy pulses, entangled pairs, a chain of repeaters or a
+    switch fabric. No site runs and no key is made: blocks are counted, and held to the plan that an
+    engine would make for them.
+
+    \b
+    Examples:
+      keyferry link run direct-25km
+      keyferry link run satellite-pass --blocks 1 --plot pass.png
+      keyferry link run entangled-25km --seconds 10 --seed 1 --json
+    """
+    from keyferry.cli.link_run_text import statement
+    from keyferry.cli.waiting import Progress
+    from qkd_sim_link.reports.asked import Asked
+    from qkd_sim_link.reports.running import run as simulated
+
+    draw = None
+    if plot is not None:
+        from qkd_sim_link.reports.pictures import drawer_of
+
+        draw = drawer_of(plot)
+    began, shown = time.monotonic(), Progress()
+    asked = Asked(
+        seconds=seconds,
+        blocks=blocks,
+        seed=secrets.randbits(SEED_BITS) if seed is None else seed,
+        confidence=confidence,
+        plan_ahead=_ahead,
+        progress=lambda done, n: shown.show(f"block {done} of {n}", time.monotonic() - began),
+    )
+    try:
+        found = simulated(scenario, asked)
+    finally:
+        shown.end()
+    report = found.report
+    click.echo(json.dumps(report.as_json(), indent=2) if as_json else statement(report))
+    if draw is not None and plot is not None:
+        draw(found)
+        click.echo(f"drawn: {plot}", err=True)
+
+
+def _ahead(name: str, settings: "DecoySettings | PairSettings") -> "Ahead":
+    """A block as an engine with the policy of `keyferry proof plan` asks for it, when idle."""
+    from keyferry.cli.planned import BLOCKS_IN_FLIGHT, POLICY
+    from keyferry.engine.correcting import CorrectionPolicy
+    from qkd_core.photons.reconciliation.stage import disclosed_expected
+    from qkd_core.proofs.ahead import Ahead
+    from qkd_core.proofs.terms import Terms
+    from qkd_core.types.ids import LinkId
+    from qkd_core.types.plans import LinkKind
+    from qkd_core.types.reconciliation import Method
+
+    return Ahead(
+        terms=Terms(
+            link_id=LinkId(name), settings=settings, policy=POLICY, segment_pads=0, config_digest=""
+        ),
+        correction=CorrectionPolicy(
+            methods=frozenset(Method),
+            block_s=settings.link_s,
+            blocks_in_flight=BLOCKS_IN_FLIGHT,
+            errors_count=settings.kind is not LinkKind.PAIRS,
+            round_trip_s=lambda: 0.0,
+            load=lambda: 0.0,
+        ),
+        disclosed_expected=disclosed_expected,
+    )

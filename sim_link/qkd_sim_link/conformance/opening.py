@@ -1,0 +1,168 @@
+"""The drivers that are tried by name: a simulated link, a recording, a vendor's own."""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from qkd_core.errors import ConfigError, LinkDown
+from qkd_core.types.ids import Side
+from qkd_core.types.plans import PairSettings
+from qkd_sim_link.conformance.pairs import PairLink
+from qkd_sim_link.conformance.pulses import Pair, SelfTestedPair
+from qkd_sim_link.conformance.trials import (
+    PATIENCE_S,
+    Trial,
+    numbers,
+    of_pair_link,
+    of_pulse_link,
+    of_source,
+)
+from qkd_sim_link.drivers.contract import Description, TagSource
+from qkd_sim_link.drivers.epochs import DETECTORS, EpochEnd
+from qkd_sim_link.drivers.local import local_link
+from qkd_sim_link.drivers.recorded_epochs import PS_PER_S, RecordedFile
+from qkd_sim_link.drivers.replay import Replay, ReplaySource
+from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob, SimulatedSource
+from qkd_sim_link.links import TaggedScenario, load_link
+from qkd_sim_link.sampling.event import ClickLaw
+from qkd_sim_link.scenario import DEFAULT, Scenario
+
+CLICKS = 4000  # of an epoch, about
+SHOTS = 200
+EPOCH_S = 0.1  # of recordings without epochs of their own
+SETTINGS = PairSettings(link_s=EPOCH_S, window_ps=600, hold_off_ps=50_000, resolution_ps=128)
+ROOM = 1.0005  # of an epoch's time over that of its tags
+TIME_SCALE = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What is known of a recording beside its file: see `drivers.replay.Replay`."""
+
+    form: str | None = None
+    channels: tuple[int, ...] = tuple(range(DETECTORS))
+    epoch_s: float | None = None
+
+
+@contextmanager
+def simulated(scenario_name: str) -> Iterator[tuple[Trial, ...]]:
+    """A link of this process, at real time. Raises ConfigError."""
+    scenario = load_link(scenario_name or DEFAULT)
+    with ExitStack() as stack:
+        ends = stack.enter_context(local_link(scenario, time_scale=TIME_SCALE))
+
+        if isinstance(scenario, Scenario):
+            a, b = ends[Side.A], ends[Side.B]
+            alice = SimulatedAlice(a.socket_path, a.token_path, timeout_s=PATIENCE_S)
+            bob = SimulatedBob(b.socket_path, b.token_path, timeout_s=PATIENCE_S)
+            stack.callback(alice.close)
+            stack.callback(bob.close)
+            yield of_pulse_link(_pulses(scenario, alice, bob), bob.source)
+        else:
+            sources: dict[Side, TagSource] = {
+                side: SimulatedSource(end.socket_path, end.token_path, timeout_s=PATIENCE_S)
+                for side, end in ends.items()
+            }
+            for source in sources.values():
+                stack.callback(source.close)
+            yield of_pair_link(_pairs(scenario, sources), sources, joined=True)
+
+
+@contextmanager
+def replayed(files: tuple[Path, ...], told: Told) -> Iterator[tuple[Trial, ...]]:
+    """A recording of one end, or one of each. Raises ConfigError, TagsUnreadable."""
+    settings = replace(SETTINGS, link_s=told.epoch_s or _epoch_s(files[0], told))
+    with ExitStack() as stack:
+        sources: list[TagSource] = []
+        for file in files:
+            replay = Replay(
+                path=file,
+                form=told.form,
+                channels=told.channels,
+                speed=0,
+                loop=True,
+                timeout_s=PATIENCE_S,
+            )
+            sources.append(ReplaySource(replay))
+            stack.callback(sources[-1].close)
+        if len(sources) == 1:
+            yield of_source(sources[0], settings)
+            return
+        ends = dict(zip(Side, sources, strict=True))
+        link = PairLink(
+            alice=EpochEnd(ends[Side.A], told.channels),
+            bob=EpochEnd(ends[Side.B], told.channels),
+            settings=settings,
+            block_ids=numbers(),
+            dead_time_ps=0.0,  # of whatever device it was
+            jitter_ps=0.0,
+            patience_s=PATIENCE_S,
+        )
+        yield of_pair_link(link, ends, joined=False)
+
+
+def of_vendor(name: str) -> tuple[Trial, ...]:
+    """What the function ``module:factory`` makes: trials, or one driver of a tagging device.
+
+    Raises ConfigError.
+    """
+    module, _, factory = name.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), factory)()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"driver {name}: {error}") from error
+    if isinstance(made, tuple) and made and all(isinstance(each, Trial) for each in made):
+        return made
+    if not hasattr(made, "describe"):
+        raise ConfigError(f"driver {name}: makes {type(made).__name__}: no driver, and no trials")
+    try:
+        description: Description = made.describe()
+    except LinkDown as error:
+        raise ConfigError(f"driver {name}: {error}") from error
+    if not isinstance(description, Description):
+        raise ConfigError(f"driver {name}: describe gives {type(description).__name__}")
+    return of_source(made, SETTINGS)
+
+
+def _pulses(scenario: Scenario, alice: SimulatedAlice, bob: SimulatedBob) -> Pair:
+    """With blocks of about `CLICKS` clicks, or `SHOTS` of the device's own light."""
+    usual = scenario.source.settings()
+    share = CLICKS / ClickLaw.of(scenario, usual).expected_clicks()
+    if scenario.self_test is not None:
+        share = max(share, SHOTS / (scenario.self_test.rate_hz * usual.link_s))
+    pair = SelfTestedPair(
+        alice=alice,
+        bob=bob,
+        settings=replace(usual, n_pulses=max(1, int(usual.n_pulses * min(1, share)))),
+        block_ids=numbers(),
+        dead_time_ps=1e6 * scenario.detector.dead_time_us,
+        jitter_sigma_ps=scenario.detector.jitter_sigma_ps,
+        patience_s=PATIENCE_S,
+        self_test=bob,
+    )
+    return pair if scenario.self_test is not None else pair.without_self_test()
+
+
+def _pairs(scenario: TaggedScenario, sources: dict[Side, TagSource]) -> PairLink:
+    return PairLink(
+        alice=EpochEnd(sources[Side.A]),
+        bob=EpochEnd(sources[Side.B]),
+        settings=replace(scenario.settings, link_s=min(EPOCH_S, scenario.settings.link_s)),
+        block_ids=numbers(),
+        dead_time_ps=1e3 * scenario.detector.dead_time_ns,
+        jitter_ps=0.0,  # the simulated dead time is counted from the tags
+        patience_s=PATIENCE_S,
+    )
+
+
+def _epoch_s(file: Path, told: Told) -> float:
+    """How long the first epoch of a recording is; of one without epochs, what we cut it into."""
+    recorded = RecordedFile(file, told.form, told.channels)
+    if not recorded.has_epochs:
+        return EPOCH_S
+    time = next(recorded.epochs(EPOCH_S)).tags["t"]
+    if time.size < 2:  # noqa: PLR2004 - a length has two ends
+        raise ConfigError(f"{file}: the first epoch has {time.size} tags of these channels")
+    return ROOM * float((int(time.max()) - int(time.min())) * recorded.tick) / PS_PER_S

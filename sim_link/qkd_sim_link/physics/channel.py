@@ -1,0 +1,82 @@
+"""What the scenario's channel does on average: the light that passes it, and the light it adds."""
+
+import numpy as np
+import numpy.typing as npt
+
+from qkd_sim_link.channels import FreeSpace
+from qkd_sim_link.physics.fibre import db_transmittance, fibre_transmittance
+from qkd_sim_link.physics.free_space import (
+    mean_pointing,
+    pointing_spread,
+    sky_photons,
+)
+from qkd_sim_link.physics.free_space import still_transmittance as still_beam
+from qkd_sim_link.physics.polarisation import mean_error
+from qkd_sim_link.physics.satellite import pass_s, seen_at
+from qkd_sim_link.physics.wdm import background_photons
+from qkd_sim_link.scenario import Scenario
+
+Floats = npt.NDArray[np.float64]
+
+
+def still_transmittance(scenario: Scenario, since_s: Floats) -> Floats:
+    """From Alice's output to Bob's input without pointing errors and scintillation.
+
+    ``since_s``: after the beginning of a block; 0 once a satellite has set.
+    """
+    free_space = scenario.free_space
+    if free_space is None:
+        return np.full(since_s.shape, fibre_transmittance(scenario.require_fibre()))
+    found: Floats = still_beam(free_space, path(scenario, free_space, since_s))
+    if scenario.satellite is not None:
+        found *= since_s <= pass_s(scenario.satellite)
+    return found
+
+
+def path(scenario: Scenario, free_space: FreeSpace, since_s: Floats) -> tuple[Floats, Floats]:
+    """Distance in km and elevation in degrees; of a satellite that has set, where it did."""
+    satellite = scenario.satellite
+    if satellite is not None:
+        sky = seen_at(satellite, np.minimum(since_s, pass_s(satellite)))
+        return sky.distance_km, sky.elevation_deg
+    ones = np.ones_like(since_s)
+    return ones * (free_space.distance_km or 0.0), ones * (free_space.elevation_deg or 0.0)
+
+
+def mean_fading(scenario: Scenario, since_s: Floats) -> Floats:
+    """The mean over pointing errors and scintillation, a factor of `still_transmittance`."""
+    if scenario.free_space is None:
+        return np.ones_like(since_s)
+    distance_km, _ = path(scenario, scenario.free_space, since_s)
+    return mean_pointing(pointing_spread(scenario.free_space, distance_km))
+
+
+def receiver_transmittance(scenario: Scenario) -> float:
+    """The probability that a photon at Bob's input starts an avalanche in a live gate."""
+    return db_transmittance(scenario.receiver.insertion_loss_db) * scenario.detector.efficiency
+
+
+def mean_misalignment(scenario: Scenario) -> float:
+    """The receiver's own error or that of the wandering polarisation, but not both."""
+    own, polarisation = scenario.receiver.misalignment_error, scenario.polarisation
+    drifted = mean_error(polarisation) if polarisation else 0.0
+    return own * (1 - drifted) + drifted * (1 - own)
+
+
+def dark_probability(scenario: Scenario) -> tuple[float, float]:
+    """Of each detector in a live gate: dark counts and light that the channel adds.
+
+    Half of such light, which has no polarisation, reaches either detector. The sky's has come
+    through the telescope, so it meets the optics behind it.
+    """
+    added = 0.0
+    if scenario.wdm is not None:
+        added += background_photons(scenario.wdm, scenario.require_fibre())
+    if scenario.free_space is not None:
+        added += sky_photons(scenario.free_space) * db_transmittance(scenario.free_space.optics_db)
+    mean = added * receiver_transmittance(scenario) / 2
+    silent = 1 - scenario.detector.dark_probability_per_gate
+    of_0, of_1 = (
+        float(1 - silent * np.exp(-mean * factor)) for factor in (1.0, scenario.detector.mismatch)
+    )
+    return of_0, of_1

@@ -1,0 +1,107 @@
+"""The report of a source of entangled pairs between two sites."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from qkd_core.types.ids import Side
+from qkd_core.types.plans import PairSettings
+from qkd_sim_link.pair_scenario import PairScenario
+from qkd_sim_link.physics.pairs import end_of, expected_pair_model, rates
+from qkd_sim_link.reports.asked import Asked
+from qkd_sim_link.reports.figures import Figure, Report, absent, in_order
+from qkd_sim_link.reports.intervals import of_rate
+from qkd_sim_link.reports.keys import keys_of
+from qkd_sim_link.reports.pulses import FAULTS, PER_S
+from qkd_sim_link.reports.tagged import HALVES, TaggedLight, draw_blocks, live_detectors, sums
+
+KIND = "entangled pairs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairRun:
+    """The blocks of a link, drawn in ``wall_s``."""
+
+    scenario: PairScenario
+    asked: Asked
+    light: TaggedLight
+    wall_s: float
+
+    @property
+    def report(self) -> Report:
+        light = self.light
+        return Report(
+            scenario=self.scenario.name,
+            kind=KIND,
+            n_blocks=len(light.blocks),
+            link_s=light.link_s,
+            wall_s=self.wall_s,
+            seed=self.asked.seed,
+            confidence=self.asked.confidence,
+            figures=in_order(self._figures()),
+            notes=(FAULTS,) if self.scenario.faults else (),
+        )
+
+    def _figures(self) -> tuple[Figure, ...]:
+        found = self.light.figures()
+        return (
+            _all_bases(self),
+            *found,
+            *live_detectors(found, 1e-9 * self.scenario.detector.dead_time_ns),
+            absent("M3", "herald latency", "not applicable: nothing is heralded"),
+            absent("M9", "swap success", "not applicable: no repeaters"),
+        )
+
+
+def run_pairs(scenario: PairScenario, asked: Asked) -> PairRun:
+    """Simulate the blocks. Raises ConfigError, ClockNotFound."""
+    n, link_s = asked.lengths(scenario.settings.link_s)
+    settings = replace(scenario.settings, link_s=link_s)
+    blocks, wall_s = draw_blocks(scenario, settings, asked, n)
+    model, found = expected_pair_model(scenario, settings), rates(scenario, settings)
+    ahead = asked.plan_ahead(scenario.name, settings)
+    light = TaggedLight(
+        settings=settings,
+        blocks=blocks,
+        model=model,
+        missed=found.missed / (found.missed + found.true),
+        even=HALVES,
+        clicks=_clicks(scenario),
+        keys=keys_of(ahead, model, [block.corrected for block in blocks]),
+        confidence=asked.confidence,
+    )
+    return PairRun(scenario=scenario, asked=asked, light=light, wall_s=wall_s)
+
+
+def all_bases_hz(scenario: PairScenario, settings: PairSettings) -> float:
+    """Coincidences in a second, whatever the bases, accidental ones among them."""
+    found = rates(scenario, settings)
+    return found.true + found.accidental
+
+
+def _all_bases(run: PairRun) -> Figure:
+    light = run.light
+    counts = sums(light, lambda block: block.all_bases)
+    return Figure(
+        metric="M1",
+        name="coincidences",
+        part="raw",
+        unit=PER_S,
+        value=sum(counts) / light.common_s,
+        interval=of_rate(counts, light.common_s, light.confidence),
+        expected=all_bases_hz(run.scenario, light.settings),
+    )
+
+
+def _clicks(scenario: PairScenario) -> npt.NDArray[np.float64]:
+    """float64[2, 4]: of each end's detectors in a second; each is blind after its own clicks."""
+    dead_s = 1e-9 * scenario.detector.dead_time_ns
+    found = np.empty((2, 4))
+    for place, side in enumerate(Side):
+        end = end_of(scenario, side)
+        lit = scenario.source.pair_rate_hz * end.transmittance
+        of_basis = np.array([end.p_key, end.p_key, 1 - end.p_key, 1 - end.p_key])
+        arriving = lit * of_basis / 2 + end.dark_rate_hz
+        found[place] = arriving / (1 + arriving * dead_s)
+    return found
