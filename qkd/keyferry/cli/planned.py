@@ -123,6 +123,8 @@ def for_site(file: Path, asked: Asked) -> Planned:
     n_dead = _dead_gates(site, settings.clock_hz, asked.dead_time_us)
     evidence = earlier_blocks(site.store, settings, asked.blocks or BLOCKS)
     fit = fitted(counted(evidence.tallies, settings), settings, n_dead)
+    if isinstance(site.link.model, LinkModel):
+        fit = replace(fit, spread=site.link.model.spread)
     site = replace(site, link=replace(site.link, settings=_as_long(settings, asked)))
     ahead = first_block(site, asked.load, asked.round_trip_s)
     told, chosen = _pulses(Link(ahead=ahead, model=fit.model), asked)
@@ -246,7 +248,7 @@ def _blocks(told: dict[str, Any]) -> str:
 def _rounded(model: LinkModel) -> LinkModel:
     """To as many digits as the fit is worth, and more."""
     gain, qber = (tuple(float(f"{x:.6g}") for x in each) for each in (model.gain, model.qber))
-    return LinkModel(gain=gain, qber=qber)
+    return replace(model, gain=gain, qber=qber)
 
 
 def _as_toml(name: str, items: dict[str, Any]) -> list[str]:

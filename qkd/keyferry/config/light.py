@@ -41,6 +41,7 @@ def _model(link: SettingsTable, n_intensities: int) -> LinkModel:
     model = LinkModel(
         gain=table.numbers("gain", (n_intensities,), 0, 1),
         qber=table.numbers("qber", (n_intensities,), 0, 0.5),
+        spread=table.number("spread", 0, 0.5, 0.0),
     )
     table.finish()
     return model

@@ -21,6 +21,7 @@ class Expected:
     test: tuple[float, ...]
     test_errors: tuple[float, ...]
     qber: float  # of the key basis, over all intensities
+    spread: float = 0.0  # of the link, as `LinkModel` has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,20 +51,26 @@ def expected(settings: DecoySettings, model: LinkModel) -> Expected:
     errors = tuple(n * qber for n, qber in zip(test, model.qber, strict=True))
     key_errors = sum(n * qber for n, qber in zip(key, model.qber, strict=True))
     return Expected(
-        key=key, test=test, test_errors=errors, qber=key_errors / sum(key) if sum(key) else 0.0
+        key=key,
+        test=test,
+        test_errors=errors,
+        qber=key_errors / sum(key) if sum(key) else 0.0,
+        spread=model.spread,
     )
 
 
-def limits(mean: float, abort_rate: float) -> Interval:
-    """The counts that are accepted where ``mean`` is expected.
+def limits(mean: float, abort_rate: float, spread: float = 0.0) -> Interval:
+    """The counts that are accepted where ``mean`` is expected, of a link with this ``spread``.
 
     A count of independent events with this mean falls below, or above, with at most
-    ``abort_rate / N_TESTS`` each; the variance is widened for the model's own uncertainty.
+    ``abort_rate / N_TESTS`` each; the variance is widened for the model's own uncertainty, and by
+    that of a link that fades, whose block is the sum of many independent times.
     Source: the Chernoff bounds, exp(-t^2 / 2 m) below and exp(-t^2 / (2 m + 2 t / 3)) above.
     """
     weight = log(N_TESTS / abort_rate)
-    spread = sqrt(2 * MODEL_VARIANCE * mean * weight)
-    return Interval(low=max(0, floor(mean - spread)), high=ceil(mean + spread + 2 * weight / 3))
+    variance = MODEL_VARIANCE * (mean + (spread * mean) ** 2)
+    off = sqrt(2 * variance * weight)
+    return Interval(low=max(0, floor(mean - off)), high=ceil(mean + off + 2 * weight / 3))
 
 
 def counted(tallies: Sequence[Tallies], settings: DecoySettings) -> Counted:
@@ -96,7 +103,7 @@ def learn(model: LinkModel, tallies: Tallies, settings: DecoySettings) -> LinkMo
         tested = seen.tested[k]
         belief = max(KEEP * tested, KEEP_CLICKS_MIN)
         qber.append((seen.errors[k] + model.qber[k] * belief) / (tested + belief))
-    return LinkModel(gain=tuple(gain), qber=tuple(qber))
+    return LinkModel(gain=tuple(gain), qber=tuple(qber), spread=model.spread)
 
 
 def _sums(rows: Sequence[Counts], settings: DecoySettings) -> Counts:

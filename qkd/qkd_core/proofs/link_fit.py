@@ -38,6 +38,7 @@ class LinkFit:
     n_dead  gates after a click in which there is none
     clicks_off, errors_off  the largest share by which a count of clicks, or of errors, of an
                             intensity lies beside the fit
+    spread  of the link's blocks, see `LinkModel`; counts of blocks together do not say it
     """
 
     eta: float
@@ -46,6 +47,7 @@ class LinkFit:
     n_dead: float
     clicks_off: float
     errors_off: float
+    spread: float = 0.0
 
     def model(self, settings: DecoySettings) -> LinkModel:
         """What the link is expected to do with any settings."""
@@ -56,6 +58,7 @@ class LinkFit:
         return LinkModel(
             gain=tuple(live * q for q in click),
             qber=tuple(w / q if q else 0.0 for w, q in zip(wrong, click, strict=True)),
+            spread=self.spread,
         )
 
 

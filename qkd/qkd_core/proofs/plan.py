@@ -60,8 +60,8 @@ def drafted(request: PlanRequest) -> DecoyPlan:
         theorem=theorem_for(terms.settings.kind, terms.theorem).name,
         settings=terms.settings,
         policy=terms.policy,
-        key_counts=_intervals(mean.key, abort_rate),
-        test_counts=_intervals(mean.test, abort_rate),
+        key_counts=_intervals(mean.key, abort_rate, mean.spread),
+        test_counts=_intervals(mean.test, abort_rate, mean.spread),
         test_errors_max=_errors_max(mean, abort_rate),
         reconciliation=request.reconciliation,
         qber_expected=mean.qber,
@@ -99,9 +99,9 @@ def _refuse_counts_out_of_range(plan: DecoyPlan) -> None:
         refuse_outside("a count of errors", errors, 0, n_pulses)
 
 
-def _intervals(means: tuple[float, ...], abort_rate: float) -> Intervals:
-    return tuple(limits(mean, abort_rate) for mean in means)
+def _intervals(means: tuple[float, ...], abort_rate: float, spread: float) -> Intervals:
+    return tuple(limits(mean, abort_rate, spread) for mean in means)
 
 
 def _errors_max(mean: Expected, abort_rate: float) -> Counts:
-    return tuple(limits(errors, abort_rate).high for errors in mean.test_errors)
+    return tuple(limits(errors, abort_rate, mean.spread).high for errors in mean.test_errors)

@@ -106,13 +106,17 @@ class LinkModel:
 
     ``gain[k]``: probability that a pulse of intensity k gives a click that is kept (dead time
     included). ``qber[k]``: error probability of such a click. From the link's physics or from
-    earlier blocks, never from the block that is planned.
+    earlier blocks, never from the block that is planned. ``spread``: standard deviation of a
+    block's light, as a part of its mean, where the link itself is not the same in each block.
     """
 
     gain: tuple[float, ...]
     qber: tuple[float, ...]
+    spread: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.spread < 1:
+            raise ConfigError(f"spread {self.spread}: from 0 up to 1, which is excluded")
         if len(self.gain) != len(self.qber):
             raise ConfigError(f"gain {self.gain}, qber {self.qber}: one of each per intensity")
 

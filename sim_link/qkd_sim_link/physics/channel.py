@@ -3,11 +3,13 @@
 import numpy as np
 import numpy.typing as npt
 
+from qkd_core.types.plans import DecoySettings
 from qkd_sim_link.channels import FreeSpace
 from qkd_sim_link.physics.fibre import db_transmittance, fibre_transmittance
 from qkd_sim_link.physics.free_space import (
     mean_pointing,
     pointing_spread,
+    pointing_variance,
     sky_photons,
 )
 from qkd_sim_link.physics.free_space import still_transmittance as still_beam
@@ -17,6 +19,7 @@ from qkd_sim_link.physics.wdm import background_photons
 from qkd_sim_link.scenario import Scenario
 
 Floats = npt.NDArray[np.float64]
+FADING_STEPS = 256  # of a block, over which what fades is averaged
 
 
 def still_transmittance(scenario: Scenario, since_s: Floats) -> Floats:
@@ -49,6 +52,30 @@ def mean_fading(scenario: Scenario, since_s: Floats) -> Floats:
         return np.ones_like(since_s)
     distance_km, _ = path(scenario, scenario.free_space, since_s)
     return mean_pointing(pointing_spread(scenario.free_space, distance_km))
+
+
+def fading_spread(scenario: Scenario, settings: DecoySettings) -> float:
+    """Standard deviation of a block's light over its mean; at most, where light is a sum of times.
+
+    A process of variance v that forgets with the time constant t has an integral over a long time T
+    with the variance 2 t v T at most: its parts, powers of the processes beneath, forget faster.
+    """
+    free_space = scenario.free_space
+    if free_space is None:
+        return 0.0
+    edges = np.linspace(0.0, settings.link_s, FADING_STEPS + 1)
+    since_s = (edges[1:] + edges[:-1]) / 2
+    distance_km, _ = path(scenario, free_space, since_s)
+    pointing = pointing_spread(free_space, distance_km)
+    mean = mean_pointing(pointing)
+    squares = (pointing_variance(pointing) + mean**2) * (1 + free_space.scintillation)
+    still = still_transmittance(scenario, since_s)
+    light = float(np.mean(still * mean))
+    if not light:
+        return 0.0
+    variance = np.mean(still**2 * (squares - mean**2))
+    memory = 2 * free_space.coherence_ms * 1e-3 / settings.link_s
+    return float(np.sqrt(variance * min(1.0, memory))) / light
 
 
 def receiver_transmittance(scenario: Scenario) -> float:

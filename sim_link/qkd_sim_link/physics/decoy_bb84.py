@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qkd_core.types.plans import DecoySettings, LinkModel
+from qkd_sim_link.physics.channel import fading_spread
 from qkd_sim_link.physics.course import Course, steady_course
 from qkd_sim_link.physics.dead_time import HoldOff, Steady
 from qkd_sim_link.physics.detectors import tired
@@ -261,4 +262,5 @@ def expected_model(scenario: Scenario, settings: DecoySettings | None = None) ->
         qber=tuple(
             (w / g if g else 0.0) for w, g in zip(wrong.tolist(), gain.tolist(), strict=True)
         ),
+        spread=fading_spread(scenario, settings),
     )

@@ -64,6 +64,12 @@ def mean_pointing(spread: Numbers) -> Numbers:
     return mean
 
 
+def pointing_variance(spread: Numbers) -> Numbers:
+    """The variance of e^(-2 r^2 / w^2): the mean of its square is 1 / (1 + 8 s^2 / w^2)."""
+    variance: Numbers = 1 / (1 + 8 * spread**2) - mean_pointing(spread) ** 2
+    return variance
+
+
 def log_normal_sigma(scintillation: float) -> float:
     """Standard deviation of the logarithm of an intensity with this scintillation index."""
     return float(np.sqrt(log1p(scintillation)))

@@ -91,6 +91,32 @@ def test_limits_hold_for_few_and_for_many_counts():
         assert np.mean(counts > interval.high) < 0.01 / 16 + 3e-4
 
 
+@pytest.mark.parametrize("spread", [0.005, 0.1])
+def test_limits_leave_room_for_a_link_that_is_not_the_same_in_each_block(spread):
+    """As above; blocks whose light is normally distributed."""
+    rng = np.random.default_rng(3)
+    for mean in (40.0, 5000.0, 1e7):
+        light = np.maximum(rng.normal(mean, spread * mean, 200_000), 0)
+        interval, counts = limits(mean, 0.01, spread), rng.poisson(light)
+        assert np.mean(counts < interval.low) < 0.01 / 16 + 3e-4
+        assert np.mean(counts > interval.high) < 0.01 / 16 + 3e-4
+    assert limits(1e7, 0.01, spread).low < limits(1e7, 0.01).low
+
+
+def test_the_spread_of_a_link_widens_its_plan_and_is_kept_when_it_learns():
+    fades = replace(MODEL, spread=0.01)
+    steady, wide = planned(), planned(fades)
+
+    for narrow, wider in zip(
+        steady.key_counts + steady.test_counts, wide.key_counts + wide.test_counts, strict=True
+    ):
+        assert wider.low <= narrow.low and wider.high >= narrow.high
+    assert wide.key_counts[0].high - steady.key_counts[0].high > 0.01 * steady.key_counts[0].high
+    assert all(w >= s for w, s in zip(wide.test_errors_max, steady.test_errors_max, strict=True))
+    assert wide.n_secret < steady.n_secret
+    assert learn(fades, drawn(np.random.default_rng(4)), SETTINGS).spread == 0.01
+
+
 def test_learning_finds_back_to_a_link_that_has_changed():
     rng = np.random.default_rng(3)
     model = LinkModel(gain=tuple(0.97 * g for g in MODEL.gain), qber=(0.02, 0.01, 0.3))
