@@ -62,7 +62,7 @@ check: $(VENV)/installed
 unit integration test-recordings: export NUMBA_CACHE_DIR := $(CURDIR)/build/numba-cache
 
 unit: $(VENV)/kernels $(VENV)/tools
-	$(BIN)/pytest -n 2 tests/unit tests/vectors tests/property tests/reference tests/coverage --durations=5
+	$(BIN)/pytest -n 2 --dist loadfile tests/unit tests/vectors tests/property tests/reference tests/coverage --durations=5
 
 integration: $(VENV)/kernels $(VENV)/tools
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/integration --durations=10

@@ -43,15 +43,15 @@ def conform(
       keyferry link conform our_tagger.driver:make
     """
     import json
-    import logging
 
+    from keyferry.cli.quiet import errors_alone
     from qkd_sim_link.conformance.opening import Told
     from qkd_sim_link.conformance.verdicts import Verdict, counted
 
-    logging.getLogger("qkd_sim_link").setLevel(logging.ERROR)  # the checks provoke its warnings
     told = Told(form=form, epoch_s=epoch_s, channels=_numbers(channels))
     found = []
-    with _opened(driver, told) as trials:
+    # the checks provoke warnings
+    with errors_alone("qkd_sim_link"), _opened(driver, told) as trials:
         for trial in trials:
             for row in trial.rows():
                 found.append(row)

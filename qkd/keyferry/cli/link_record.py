@@ -1,7 +1,6 @@
 """The command that records what simulated devices give."""
 
 import json
-import logging
 import time
 from pathlib import Path
 
@@ -39,6 +38,7 @@ def record(  # noqa: PLR0913  one parameter per option
     """
     from dataclasses import replace
 
+    from keyferry.cli.quiet import errors_alone
     from keyferry.cli.waiting import Progress
     from qkd_core.errors import ConfigError
     from qkd_core.types.ids import Side
@@ -52,9 +52,8 @@ def record(  # noqa: PLR0913  one parameter per option
     if isinstance(link, Scenario):
         raise ConfigError(f"{scenario}: only a link of pairs can be recorded for both its ends")
     settings = link.settings if epoch_s is None else replace(link.settings, link_s=epoch_s)
-    logging.getLogger("qkd_sim_link").setLevel(logging.ERROR)  # its blocks are no news here
     began, shown = time.monotonic(), Progress()
-    with local_link(link, seed=seed) as ends:
+    with errors_alone("qkd_sim_link"), local_link(link, seed=seed) as ends:
         sources = {
             side: SimulatedSource(end.socket_path, end.token_path, timeout_s=60)
             for side, end in ends.items()

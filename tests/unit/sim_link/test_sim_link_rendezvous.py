@@ -1,4 +1,3 @@
-import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -141,7 +140,6 @@ def test_what_the_devices_cannot_do_is_refused(link, change, told):
 
 
 def test_a_link_that_cannot_keep_up_with_its_clock_says_so(caplog):
-    caplog.set_level(logging.WARNING, "qkd_sim_link")  # commands in this process may have set it
     hurried = Rendezvous(SCENARIO, time_scale=1e6, seed=None)
     calm = Rendezvous(SCENARIO, time_scale=1e-3, seed=None)
 
