@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from qkd_core.errors import ConfigError
 from qkd_core.types.settings_table import SettingsTable
+from qkd_sim_link.groups import read_group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,22 +133,15 @@ def read_free_space(table: SettingsTable, *, fixed: bool) -> FreeSpace:
 def read_satellite(table: SettingsTable) -> Satellite:
     """Raises ConfigError."""
     with table.checks():
-        satellite = Satellite(
-            altitude_km=table.number("altitude_km", 150, 50_000),
-            max_elevation_deg=table.number("max_elevation_deg", 5, 90),
-            min_elevation_deg=table.number("min_elevation_deg", 5, 90),
-            source=table.text("source"),
+        return read_group(
+            table,
+            Satellite,
+            altitude_km=(150, 50_000),
+            max_elevation_deg=(5, 90),
+            min_elevation_deg=(5, 90),
         )
-    table.finish()
-    return satellite
 
 
 def read_polarisation(table: SettingsTable) -> Polarisation:
     """Raises ConfigError."""
-    polarisation = Polarisation(
-        walk_rad_per_sqrt_s=table.number("walk_rad_per_sqrt_s", 0, 100),
-        realign_s=table.number("realign_s", 1e-3, 1e6),
-        source=table.text("source"),
-    )
-    table.finish()
-    return polarisation
+    return read_group(table, Polarisation, walk_rad_per_sqrt_s=(0, 100), realign_s=(1e-3, 1e6))

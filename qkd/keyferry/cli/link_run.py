@@ -4,13 +4,8 @@ import json
 import secrets
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
-
-if TYPE_CHECKING:
-    from qkd_core.proofs.ahead import Ahead
-    from qkd_core.types.plans import DecoySettings, PairSettings
 
 SEED_BITS = 32
 
@@ -58,6 +53,7 @@ def run(  # noqa: PLR0913  one parameter per option
       keyferry link run entangled-25km --seconds 10 --seed 1 --json
     """
     from keyferry.cli.link_run_text import statement
+    from keyferry.cli.planned import scenario_ahead
     from keyferry.cli.waiting import Progress
     from qkd_sim_link.reports.asked import Asked
     from qkd_sim_link.reports.running import run as simulated
@@ -73,7 +69,7 @@ def run(  # noqa: PLR0913  one parameter per option
         blocks=blocks,
         seed=secrets.randbits(SEED_BITS) if seed is None else seed,
         confidence=confidence,
-        plan_ahead=_ahead,
+        plan_ahead=scenario_ahead,
         progress=lambda done, n: shown.show(f"block {done} of {n}", time.monotonic() - began),
     )
     try:
@@ -85,30 +81,3 @@ def run(  # noqa: PLR0913  one parameter per option
     if draw is not None and plot is not None:
         draw(found)
         click.echo(f"drawn: {plot}", err=True)
-
-
-def _ahead(name: str, settings: "DecoySettings | PairSettings") -> "Ahead":
-    """A block as an engine with the policy of `keyferry proof plan` asks for it, when idle."""
-    from keyferry.cli.planned import BLOCKS_IN_FLIGHT, POLICY
-    from keyferry.engine.correcting import CorrectionPolicy
-    from qkd_core.photons.reconciliation.stage import disclosed_expected
-    from qkd_core.proofs.ahead import Ahead
-    from qkd_core.proofs.terms import Terms
-    from qkd_core.types.ids import LinkId
-    from qkd_core.types.plans import LinkKind
-    from qkd_core.types.reconciliation import Method
-
-    return Ahead(
-        terms=Terms(
-            link_id=LinkId(name), settings=settings, policy=POLICY, segment_pads=0, config_digest=""
-        ),
-        correction=CorrectionPolicy(
-            methods=frozenset(Method),
-            block_s=settings.link_s,
-            blocks_in_flight=BLOCKS_IN_FLIGHT,
-            errors_count=settings.kind is not LinkKind.PAIRS,
-            round_trip_s=lambda: 0.0,
-            load=lambda: 0.0,
-        ),
-        disclosed_expected=disclosed_expected,
-    )

@@ -1,5 +1,6 @@
 """What `keyferry proof plan` plans for, a scenario or a site with its earlier blocks."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import ceil
@@ -183,24 +184,37 @@ def _expected_pairs(loaded: TaggedScenario, bases: Bases) -> PairModel:
     return expected_repeater_model(replace(loaded, receiver=receiver), bases.settings)
 
 
-def _ahead(name: str, settings: DecoySettings | PairSettings, asked: Asked) -> Ahead:
-    """A block of a scenario's link, as an engine with the options' policy asks for it."""
+def scenario_ahead(
+    name: str,
+    settings: DecoySettings | PairSettings,
+    policy: SecurityPolicy = POLICY,
+    methods: Iterable[Method] = CORRECTING,
+    load_and_trip_s: tuple[float, float] = (0.0, 0.0),
+) -> Ahead:
+    """A block of a scenario's link, as an engine with this policy asks for it; by default idle.
+
+    load_and_trip_s  how busy the machine is, and the round trip to the peer
+    """
+    load, round_trip_s = load_and_trip_s
     terms = Terms(
-        link_id=LinkId(name),
-        settings=settings,
-        policy=asked.policy,
-        segment_pads=0,
-        config_digest="",
+        link_id=LinkId(name), settings=settings, policy=policy, segment_pads=0, config_digest=""
     )
     correction = CorrectionPolicy(
-        methods=frozenset(Method(name) for name in asked.correction or CORRECTING),
+        methods=frozenset(methods),
         block_s=settings.link_s,
         blocks_in_flight=BLOCKS_IN_FLIGHT,
         errors_count=isinstance(settings, DecoySettings),
-        round_trip_s=lambda: asked.round_trip_s,
-        load=lambda: asked.load,
+        round_trip_s=lambda: round_trip_s,
+        load=lambda: load,
     )
     return Ahead(terms=terms, correction=correction, disclosed_expected=disclosed_expected)
+
+
+def _ahead(name: str, settings: DecoySettings | PairSettings, asked: Asked) -> Ahead:
+    """With what the options say."""
+    methods = map(Method, asked.correction or CORRECTING)
+    busy = asked.load, asked.round_trip_s
+    return scenario_ahead(name, settings, asked.policy, methods, busy)
 
 
 def _as_long(settings: DecoySettings, asked: Asked) -> DecoySettings:

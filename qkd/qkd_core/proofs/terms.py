@@ -17,7 +17,6 @@ from qkd_core.types.reconciliation import Disclosed, Reconciliation
 from qkd_core.types.vendor import Agreed
 
 LEAK_SPREAD = 5.0  # what is added to the expected leak of n bits, times sqrt(n) h(qber)
-ON_PAPER = 1.06  # parities over n h(qber)
 QBER_MAX = 0.25  # nothing can be planned beyond
 DISCLOSED_MAX = 4  # bits for each bit of key: beyond, a plan makes no sense
 FRAME_BITS_MAX = 1 << 20
@@ -50,15 +49,6 @@ class BlockRequest:
     provenance: Provenance
     reconciliation: Reconciliation
     disclosed_expected: DisclosedExpected
-
-
-def disclosed_on_paper(n_bits: int, qber: float, how: Reconciliation) -> Disclosed:
-    """What Cascade announces in both directions, about, for plans that no block is made by.
-
-    It needs no compiled code; what the methods really take, `photons.reconciliation` knows.
-    """
-    parities = ceil(ON_PAPER * n_bits * binary_entropy(qber))
-    return Disclosed(about_key=parities, about_errors=parities)
 
 
 def disclosed_max(request: BlockRequest, n_bits: int, qber: float) -> Disclosed:

@@ -38,7 +38,7 @@ from qkd_core.types.epsilon import EpsilonLimits
 from qkd_core.types.ids import BlockId, KmeId, LinkId, Provenance, SaeId, Side
 from qkd_core.types.keys import BlockLayout, NewBlock
 from qkd_core.types.plans import DecoySettings, LinkModel, SecurityPolicy
-from qkd_core.types.reconciliation import Method
+from qkd_core.types.reconciliation import CORRECTING
 
 LINK = LinkId("link-1")
 
@@ -101,7 +101,7 @@ def site_settings(settings: dict[str, Any]) -> SiteSettings:
             model=LinkModel(gain=(0.1, 0.1, 0.1), qber=(0.01, 0.01, 0.01)),
             timeout_s=1.0,
             blocks_in_flight=1,
-            correction=frozenset(Method),
+            correction=frozenset(CORRECTING),
             monitors=None,
         ),
         api=ApiSettings(

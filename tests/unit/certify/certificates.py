@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from qkd_certify.certificate import digest
+from qkd_core.photons.reconciliation.stage import disclosed_expected
 from qkd_core.proofs.pair_plan import PairRequest, plan_pairs
 from qkd_core.proofs.plan import PlanRequest, plan_block
-from qkd_core.proofs.terms import Terms, disclosed_on_paper, evaluated, n_secret_allowed
+from qkd_core.proofs.terms import Terms, evaluated, n_secret_allowed
 from qkd_core.proofs.vendor_plan import plan_vendor_keys
 from qkd_core.types.blocks import DistilledBlock, PairTallies, SecretKey, Tallies
 from qkd_core.types.ids import BlockId, LinkId, Provenance
@@ -135,5 +136,5 @@ def _request(settings, theorem, policy):
         "block_id": BlockId(3),
         "provenance": Provenance.SIMULATED,
         "reconciliation": CASCADE,
-        "disclosed_expected": disclosed_on_paper,
+        "disclosed_expected": disclosed_expected,
     }

@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from functools import partial
 from math import exp, factorial
 from pathlib import Path
 
@@ -9,14 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keyferry.cli.planned import scenario_ahead
 from qkd_core.proofs.decoy1_exact import bounds
 from qkd_core.proofs.one_decoy import Premises, events, most_vacuum, single_photon_errors
-from qkd_core.proofs.plan import PlanRequest, plan_block
+from qkd_core.proofs.planner import Link, outlook
 from qkd_core.proofs.premises import Light, Means
-from qkd_core.proofs.terms import Terms, disclosed_on_paper
-from qkd_core.types.ids import BlockId, LinkId, Provenance
-from qkd_core.types.plans import Interval, SecurityPolicy
-from qkd_core.types.reconciliation import Method, Reconciliation
+from qkd_core.types.plans import Interval
 from qkd_sim_link.physics.decoy_bb84 import expected_model
 from qkd_sim_link.scenario import load
 
@@ -183,7 +182,7 @@ def test_tails_are_dear_for_few_counts_and_cheap_for_many():
 
 
 def test_the_readme_tells_what_both_shipped_links_give():
-    """As planned for the scenarios' own settings, with Cascade on paper."""
+    """As an idle engine plans for the scenarios' own settings."""
     told = re.search(r"gives ([\d,]+) bits with two decoys.*?and ([\d,]+)\s+with one", README, re.S)
 
     lengths = [planned(name) for name in ("direct-25km", "direct-25km-one-decoy")]
@@ -194,21 +193,5 @@ def test_the_readme_tells_what_both_shipped_links_give():
 def planned(name: str) -> int:
     scenario = load(name)
     settings = scenario.source.settings()
-    return plan_block(
-        PlanRequest(
-            terms=Terms(
-                link_id=LinkId(name),
-                settings=settings,
-                policy=SecurityPolicy(eps_sec=1e-9, eps_cor=1e-15, abort_rate=0.01),
-                segment_pads=0,
-                config_digest="",
-            ),
-            model=expected_model(scenario, settings),
-            block_id=BlockId(1),
-            provenance=Provenance.SIMULATED,
-            reconciliation=Reconciliation(
-                method=Method.CASCADE, variant="fast4", frame_bits=1 << 16
-            ),
-            disclosed_expected=disclosed_on_paper,
-        )
-    ).n_secret
+    ahead = scenario_ahead(name, settings)
+    return outlook(Link(ahead=ahead, model=partial(expected_model, scenario)), settings).n_secret

@@ -6,6 +6,7 @@ import pytest
 
 from qkd_core.errors import PlanRefused
 from qkd_core.photons.acceptance import accept
+from qkd_core.photons.reconciliation.stage import disclosed_expected
 from qkd_core.proofs.expectation import N_TESTS
 from qkd_core.proofs.pair_plan import (
     PairRequest,
@@ -15,7 +16,7 @@ from qkd_core.proofs.pair_plan import (
     learn_pairs,
     plan_pairs,
 )
-from qkd_core.proofs.terms import QBER_MAX, Terms, disclosed_on_paper
+from qkd_core.proofs.terms import QBER_MAX, Terms
 from qkd_core.types.blocks import PairTallies
 from qkd_core.types.ids import BlockId, LinkId, Provenance
 from qkd_core.types.plans import PairModel, PairSettings, SecurityPolicy
@@ -35,7 +36,7 @@ REQUEST = PairRequest(
     block_id=BlockId(1),
     provenance=Provenance.SIMULATED,
     reconciliation=Reconciliation(method=Method.CASCADE, variant="fast4", frame_bits=1 << 16),
-    disclosed_expected=disclosed_on_paper,
+    disclosed_expected=disclosed_expected,
     model=MODEL,
 )
 ACCEPTED = frozenset({Provenance.SIMULATED})
@@ -176,7 +177,7 @@ def test_a_block_is_accepted_from_its_least_counts_on(more, told):
         n_key=plan.key_count.low, n_test=plan.test_count_min, test_errors=plan.test_errors_max
     )
     tallies = replace(at_least, **{k: getattr(at_least, k) + v for k, v in more.items()})
-    key = Key(tallies.n_key, disclosed_on_paper(tallies.n_key, 0.01, plan.reconciliation))
+    key = Key(tallies.n_key, disclosed_expected(tallies.n_key, 0.01, plan.reconciliation))
 
     if told is None:
         accept(tallies, key, plan)

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 
 from qkd_core.errors import PlanRefused
+from qkd_core.photons.reconciliation.stage import disclosed_expected
 from qkd_core.proofs.ahead import Ahead
 from qkd_core.proofs.outlook import AUTHENTICATION_BITS
 from qkd_core.proofs.pair_plan import plan_pairs
 from qkd_core.proofs.pair_planner import Bases, PairLink, optimised_pairs, pair_outlook
-from qkd_core.proofs.terms import Terms, disclosed_on_paper
+from qkd_core.proofs.terms import Terms
 from qkd_core.types.ids import LinkId
 from qkd_core.types.plans import SecurityPolicy
 from qkd_core.types.reconciliation import Method, Reconciliation
@@ -36,7 +37,7 @@ def link(p_key_basis=0.8, pair_rate_hz=4e6, **settings):
         segment_pads=0,
         config_digest="",
     )
-    ahead = Ahead(terms=terms, correction=lambda *_: CASCADE, disclosed_expected=disclosed_on_paper)
+    ahead = Ahead(terms=terms, correction=lambda *_: CASCADE, disclosed_expected=disclosed_expected)
     return PairLink(ahead=ahead, p_key_basis=p_key_basis, model=model)
 
 

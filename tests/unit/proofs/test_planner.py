@@ -7,12 +7,13 @@ from random import Random
 import pytest
 
 from qkd_core.errors import PlanRefused
+from qkd_core.photons.reconciliation.stage import disclosed_expected
 from qkd_core.proofs.ahead import Ahead
 from qkd_core.proofs.nelder_mead import climb
 from qkd_core.proofs.outlook import AUTHENTICATION_BITS
 from qkd_core.proofs.plan import PlanRequest, plan_block
 from qkd_core.proofs.planner import Link, optimised, outlook, with_decoys
-from qkd_core.proofs.terms import Terms, disclosed_on_paper
+from qkd_core.proofs.terms import Terms
 from qkd_core.types.ids import BlockId, LinkId, Provenance
 from qkd_core.types.plans import DecoySettings, PairSettings, SecurityPolicy
 from qkd_core.types.reconciliation import Method, Reconciliation
@@ -36,7 +37,7 @@ def link(n_pulses=SHORT, length_km=25.0, **terms):
     ahead = Ahead(
         terms=Terms(**held | terms),
         correction=lambda *_: CASCADE,
-        disclosed_expected=disclosed_on_paper,
+        disclosed_expected=disclosed_expected,
     )
     return Link(ahead=ahead, model=lambda settings: expected_model(scenario, settings))
 
@@ -96,7 +97,7 @@ def test_an_outlook_is_what_an_engine_would_plan_and_what_it_leaves(found):
             block_id=BlockId(1),
             provenance=Provenance.DEVICE,
             reconciliation=CASCADE,
-            disclosed_expected=disclosed_on_paper,
+            disclosed_expected=disclosed_expected,
             model=own.model(chosen.plan.settings),
         )
     )

@@ -8,8 +8,9 @@ from math import isfinite, nextafter
 import pytest
 
 from qkd_core.errors import PlanRefused
+from qkd_core.photons.reconciliation.stage import disclosed_expected
 from qkd_core.proofs.plan import PlanRequest, plan_block
-from qkd_core.proofs.terms import Terms, disclosed_on_paper, evaluated
+from qkd_core.proofs.terms import Terms, evaluated
 from qkd_core.proofs.theorems import kind_of, names, theorem_for, theorem_of
 from qkd_core.types.ids import BlockId, LinkId, Provenance
 from qkd_core.types.plans import (
@@ -77,7 +78,7 @@ def decoys(theorem=None, model=MODEL, **terms):
             block_id=BlockId(3),
             provenance=Provenance.SIMULATED,
             reconciliation=CASCADE,
-            disclosed_expected=disclosed_on_paper,
+            disclosed_expected=disclosed_expected,
         )
     )
 

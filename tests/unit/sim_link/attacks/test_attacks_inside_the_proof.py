@@ -12,10 +12,11 @@ import pytest
 
 from qkd_core.errors import NotAccepted, PlanRefused
 from qkd_core.photons.acceptance import accept
+from qkd_core.photons.reconciliation.stage import disclosed_expected
 from qkd_core.proofs import decoy2_exact, lim2014
 from qkd_core.proofs.entropy import binary_entropy
 from qkd_core.proofs.plan import PlanRequest, plan_block
-from qkd_core.proofs.terms import Terms, disclosed_on_paper
+from qkd_core.proofs.terms import Terms
 from qkd_core.types.bits import n_words
 from qkd_core.types.blocks import ReconciledKey, Tallies
 from qkd_core.types.ids import BlockId, LinkId, Provenance
@@ -67,7 +68,7 @@ def planned(channel: Channel, theorem: str | None = None) -> DecoyPlan:
             block_id=BlockId(1),
             provenance=Provenance.SIMULATED,
             reconciliation=Reconciliation(method=Method.LDPC, variant="blind", frame_bits=1 << 20),
-            disclosed_expected=disclosed_on_paper,
+            disclosed_expected=disclosed_expected,
         )
     )
 

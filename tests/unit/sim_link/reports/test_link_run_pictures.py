@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from keyferry.cli.link_run import _ahead, run
+from keyferry.cli.link_run import run
+from keyferry.cli.planned import scenario_ahead
 from qkd_core.errors import ConfigError
 from qkd_sim_link.reports.asked import Asked
 from qkd_sim_link.reports.pictures import STYLE, drawer_of, drawn
@@ -31,7 +32,7 @@ def simulation(request):
         blocks=blocks,
         seed=1,
         confidence=0.99,
-        plan_ahead=_ahead,
+        plan_ahead=scenario_ahead,
         progress=lambda _done, _n: None,
     )
     return simulated(request.param, asked)
