@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -46,6 +47,8 @@ class SeenKeys:
             new = self._connection.executemany("INSERT OR IGNORE INTO seen VALUES (?)", ids)
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
+            with suppress(sqlite3.Error):  # else no later claim could begin
+                self._connection.execute("ROLLBACK")
             raise AuditUnavailable(f"{self._path} takes no key IDs: {error}") from error
         if new.rowcount < len(ids):
             raise VendorKeysRefused(

@@ -4,7 +4,7 @@ import pytest
 
 from keyferry.engine import seen_keys
 from keyferry.engine.seen_keys import SeenKeys
-from qkd_core.errors import ConfigError, VendorKeysRefused
+from qkd_core.errors import AuditUnavailable, ConfigError, VendorKeysRefused
 from qkd_core.types.vendor import VendorKey
 
 
@@ -23,6 +23,22 @@ def test_ids_stay_claimed_across_a_restart(file):
         seen.claim(["three", "two", "four"])
     with pytest.raises(VendorKeysRefused, match="2 of 2"):
         seen.claim(["three", "four"])  # seen beside one that was refused
+    seen.close()
+
+
+def test_a_claim_that_fails_half_way_claims_nothing_and_the_next_one_works(file):
+    seen = SeenKeys(file)
+    seen._connection.execute(
+        "CREATE TEMP TRIGGER third BEFORE INSERT ON seen WHEN (SELECT count(*) FROM seen) = 2"
+        " BEGIN SELECT RAISE(FAIL, 'a fault of the disk'); END"
+    )
+    with pytest.raises(AuditUnavailable, match="takes no key IDs: a fault of the disk"):
+        seen.claim(["key-0", "key-1", "key-2"])
+
+    seen._connection.execute("DROP TRIGGER third")
+    seen.claim(["key-0", "key-1"])
+    with pytest.raises(VendorKeysRefused):
+        seen.claim(["key-1"])
     seen.close()
 
 
