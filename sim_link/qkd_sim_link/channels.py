@@ -62,11 +62,17 @@ class FreeSpace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Satellite:
-    """Alice on a circular orbit. Each block begins when she rises above ``min_elevation_deg``."""
+    """Alice on a circular orbit. Each block begins when she rises above ``min_elevation_deg``.
+
+    sync_hz         how often her synchronisation light, which Bob's clock follows, has a pulse
+    sync_jitter_ps  standard deviation of Bob's measurement of when such a pulse arrives
+    """
 
     altitude_km: float
     max_elevation_deg: float
     min_elevation_deg: float
+    sync_hz: float
+    sync_jitter_ps: float
     source: str
 
     def __post_init__(self) -> None:
@@ -139,6 +145,8 @@ def read_satellite(table: SettingsTable) -> Satellite:
             altitude_km=(150, 50_000),
             max_elevation_deg=(5, 90),
             min_elevation_deg=(5, 90),
+            sync_hz=(0.1, 1e6),
+            sync_jitter_ps=(0, 1e6),
         )
 
 

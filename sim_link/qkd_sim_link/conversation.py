@@ -118,8 +118,9 @@ def _arm(request: Message, device: Device) -> Message:
         settings = _settings_told(request.header.get("settings"))
     except ConfigError as error:
         raise LinkDown(f"settings refused: {error}") from error
+    now_s = device.rendezvous.now_s()
     device.rendezvous.arm(device.side, _block_id(request), settings)
-    device.epochs.arm(_block_id(request), settings)
+    device.epochs.arm(_block_id(request), settings, now_s)
     return Message({"ok": True})
 
 
@@ -132,14 +133,23 @@ def _settings(request: Message, device: Device) -> Message:
 def _batch(request: Message, device: Device) -> Message:
     block_id, seq = _block_id(request), request.get("seq", int)
     clicks = device.rendezvous.detections(block_id, _start_s(request), device.side)
-    batches = device.epochs.batches(block_id, clicks)
+    batches = device.epochs.batches(block_id, clicks, _clock_in_epoch(device))
     if not 0 <= seq < len(batches):
         raise Malformed(f"seq {seq}: block {block_id} has {len(batches)} batches")
     return as_message(batches[seq], more=seq + 1 < len(batches))
 
 
+def _clock_in_epoch(device: Device) -> str:
+    """The worst state of the device's clock since it was armed; no fault of the past changes."""
+    armed_s, now_s = device.epochs.armed_s, device.rendezvous.now_s()
+    faults = device.rendezvous.faults.drawn(armed_s, now_s)
+    return device.epochs.clock_state(faults, armed_s, now_s)
+
+
 def _health(_request: Message, device: Device) -> Message:
-    return Message({"ok": True} | device.epochs.health())
+    now_s = device.rendezvous.now_s()
+    clock = device.epochs.clock_state(device.rendezvous.faults.acting(), now_s, now_s)
+    return Message({"ok": True} | device.epochs.health(clock))
 
 
 def _shots(request: Message, device: Device) -> Message:

@@ -1,5 +1,6 @@
 """What a simulated device tells of its epochs, in batches as of every driver, and its health."""
 
+from collections.abc import Iterable
 from fractions import Fraction
 from threading import Lock
 from time import monotonic
@@ -10,7 +11,9 @@ import numpy.typing as npt
 
 from qkd_core.errors import LinkDown
 from qkd_core.types.ids import BlockId, Side
+from qkd_sim_link.device_clock import NO_REFERENCE, WITHOUT_REFERENCE, clock_state
 from qkd_sim_link.drivers.contract import Batch, Settings, made, settings_digest
+from qkd_sim_link.faults import Fault
 from qkd_sim_link.formats.native import Chain, Stream
 from qkd_sim_link.formats.recording import TAG
 from qkd_sim_link.links import LinkScenario
@@ -42,44 +45,56 @@ class DeviceEpochs:
         self._side, self._locked = side, locked
         self._lock = Lock()
         self._armed: BlockId | None = None
+        self._armed_s = 0.0
         self._digest = ""
         self._told: tuple[Batch, ...] = ()
         self._counts = [0] * DETECTORS
 
     @property
-    def clock_state(self) -> str:
-        return "locked" if self._locked else "unknown"
+    def armed_s(self) -> float:
+        """The link time when the epoch was armed first."""
+        return self._armed_s
 
-    def arm(self, block_id: BlockId, settings: Settings) -> None:
+    def clock_state(self, faults: Iterable[Fault], begin_s: float, end_s: float) -> str:
+        """The worst between two link times, under the faults of the link; see `device_clock`."""
+        usual = "locked" if self._locked else "unknown"
+        return clock_state(usual, faults, self._side, begin_s, end_s)
+
+    def arm(self, block_id: BlockId, settings: Settings, now_s: float) -> None:
+        """``now_s``: the link time."""
         with self._lock:
             if block_id != self._armed:
-                self._armed, self._told = block_id, ()
+                self._armed, self._armed_s, self._told = block_id, now_s, ()
             self._digest = settings_digest(settings)
 
-    def batches(self, block_id: BlockId, clicks: Clicks) -> tuple[Batch, ...]:
-        """The epoch, which is over. Raises LinkDown when another one was armed meanwhile."""
+    def batches(self, block_id: BlockId, clicks: Clicks, clock: str) -> tuple[Batch, ...]:
+        """The epoch, which is over; ``clock``: the worst state of the clock in it.
+
+        Raises LinkDown when another one was armed meanwhile.
+        """
         with self._lock:
             if block_id != self._armed:
                 raise LinkDown(f"block {block_id}: armed anew")
             if not self._told:
-                self._told = self._chained(block_id, *clicks)
+                self._told = self._chained(block_id, clicks, clock)
                 for channel, n in enumerate(np.bincount(clicks[1], minlength=DETECTORS).tolist()):
                     self._counts[channel] += n
             return self._told
 
-    def health(self) -> dict[str, Any]:
+    def health(self, clock: str) -> dict[str, Any]:
+        """``clock``: its state at this moment."""
         with self._lock:
             return {
                 "at_s": monotonic(),
                 "counts": list(self._counts),
                 "missed": 0,
                 "fill": 0.0,
-                "clock_state": self.clock_state,
+                "clock_state": clock,
+                "alarms": [NO_REFERENCE] if clock in WITHOUT_REFERENCE else [],
             }
 
-    def _chained(
-        self, block_id: BlockId, time_ps: npt.NDArray[np.int64], detector: npt.NDArray[np.uint8]
-    ) -> tuple[Batch, ...]:
+    def _chained(self, block_id: BlockId, clicks: Clicks, clock: str) -> tuple[Batch, ...]:
+        time_ps, detector = clicks
         chain = Chain(
             Stream(
                 link=self.link,
@@ -95,5 +110,5 @@ class DeviceEpochs:
             tags = np.zeros(time_ps[part].size, TAG)
             tags["t"], tags["det"] = time_ps[part], detector[part]
             watermark = int(tags["t"][-1]) if tags.size else 0
-            batches.append(made(chain, block_id, tags, watermark, clock_state=self.clock_state))
+            batches.append(made(chain, block_id, tags, watermark, clock_state=clock))
         return tuple(batches)

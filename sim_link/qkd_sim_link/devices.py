@@ -25,6 +25,7 @@ from qkd_sim_link.sampling.event import ClickLaw, sample
 from qkd_sim_link.sampling.pairs import PairLaw, sample_pairs
 from qkd_sim_link.sampling.readings import RepeaterLaw, sample_repeater
 from qkd_sim_link.sampling.self_test import fired, with_shots
+from qkd_sim_link.sampling.synchronised import followed
 from qkd_sim_link.scenario import Scenario
 from qkd_sim_link.wire import ITEMS_MAX
 
@@ -102,7 +103,8 @@ class PulseDevices:
     def _sampled(self, settings: DecoySettings, block: BlockDraw) -> Clicks:
         """The clicks of one block: of the light, as Eve leaves them, and of the self-test.
 
-        The light of the self-test is timed by Bob's own clock, however wrong that is.
+        The light of the self-test is timed by Bob's own clock, however wrong that is, whether by
+        a fault or because a satellite's light comes not quite when it is expected.
         """
         course = course_of(self._scenario, settings, block.begun_s, self._seed)
         course = strained(course, block.faults, settings, block.begun_s, self._seed)
@@ -112,6 +114,8 @@ class PulseDevices:
         if self._eve is not None:
             period_ps, rng = 1e12 / law.settings.clock_hz, np.random.default_rng((block.seed, EVE))
             clicks = self._eve.tampered(block.block_id, clicks, period_ps, rng)
+        if self._scenario.satellite is not None:
+            clicks = followed(clicks, self._scenario.satellite, block.seed)
         clicks = mistimed(clicks, block.faults, (block.begun_s, 0), self._seed)
         source = self._scenario.self_test
         if source is None or (self._eve is not None and self._eve.blinds):

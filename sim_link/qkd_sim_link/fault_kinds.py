@@ -126,11 +126,14 @@ KINDS: Mapping[str, Kind] = {
         failure="F2",
         acts=_LIGHT,
         parameters={
-            "wander": Number(0, 1e-3, "of the rate in one second, without reference, at random")
+            "wander": Number(0, 1e-3, "of the rate in one second, without reference, at random"),
+            "holdover_s": Number(0, LONG_S, "until Bob's device gives its clock up", 600.0),
         },
         bound="none: no click comes or goes",
-        expect="pairs: the drift of the peer's clock walks from block to block; past what can be"
-        " followed, coincidences fall with singles flat. Pulses: as clock-drift",
+        expect="Bob's device says holdover and raises an alarm; after holdover_s it says unlocked,"
+        " and blocks end by LinkDown. Pairs until then: the drift of the peer's clock walks from"
+        " block to block; past what can be followed, coincidences fall with singles flat. Pulses:"
+        " as clock-drift",
     ),
     "dark-rise": Kind(
         failure="F3",

@@ -1,6 +1,7 @@
 """A simulated link of entangled pairs: what its TOML file holds."""
 
 from dataclasses import dataclass
+from math import hypot, sqrt
 
 from qkd_core.errors import ConfigError
 from qkd_core.types.plans import PairSettings
@@ -8,19 +9,38 @@ from qkd_core.types.settings_table import SettingsTable
 from qkd_sim_link.fault_kinds import Acts
 from qkd_sim_link.faults import Fault, read_faults
 from qkd_sim_link.groups import read_group
-from qkd_sim_link.scenario import Fibre, read_fibre
+from qkd_sim_link.scenario import Fibre, optional, read_fibre
 
 PS_PER_NS = 1000
+SIGMAS = 6.0  # beyond them a Gaussian is nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairSource:
-    """Pairs at random times. The errors: outcomes of one basis differ, of a pair that arrives."""
+    """Pairs at random times, or in pulses. The errors: outcomes of a basis differ, of one pair."""
 
     pair_rate_hz: float
     key_error: float
     test_error: float
     source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PumpPulses:
+    """The pump comes in pulses, and so do the pairs; ``pair_rate_hz`` is their mean rate.
+
+    ``modes``: how many modes of time and spectrum share the pairs of one polarisation (Schmidt
+    number). ``width_sigma_ps``: standard deviation of when a pair is made within its pulse.
+    """
+
+    rate_hz: float
+    modes: float
+    width_sigma_ps: float
+    source: str
+
+    @property
+    def period_ps(self) -> float:
+        return 1e12 / self.rate_hz
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +85,10 @@ class BobClock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairScenario:
-    """One link of pairs. ``time_scale`` as `Scenario` has it; ``block_source``: of ``settings``."""
+    """One link of pairs. ``time_scale`` as `Scenario` has it; ``block_source``: of ``settings``.
+
+    ``pulses`` None means a pump that is on all the time.
+    """
 
     name: str
     time_scale: float
@@ -77,6 +100,7 @@ class PairScenario:
     clock: BobClock
     settings: PairSettings
     block_source: str
+    pulses: PumpPulses | None = None
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
@@ -84,6 +108,15 @@ class PairScenario:
             raise ConfigError(
                 f"hold_off_ns {self.settings.hold_off_ps / PS_PER_NS:g}: at least dead_time_ns,"
                 f" {self.detector.dead_time_ns:g}"
+            )
+        if self.pulses is None:
+            return
+        jitter_ps = hypot(self.detector.jitter_sigma_ps, self.pulses.width_sigma_ps)
+        most = self.pulses.period_ps - SIGMAS * sqrt(2) * jitter_ps
+        if self.settings.window_ps > most:
+            raise ConfigError(
+                f"window_ps {self.settings.window_ps}: at most {most:.0f}, so that it takes in no"
+                f" other pulse of a period of {self.pulses.period_ps:g}"
             )
 
 
@@ -95,6 +128,7 @@ def read_pair_scenario(top: SettingsTable) -> PairScenario:
             name=top.text("name"),
             time_scale=top.number("time_scale", 1e-6, 1e6),
             source=_source(top.table("source")),
+            pulses=optional(top, "pulses", _pulses),
             fibre_a=read_fibre(top.table("fibre_a")),
             fibre_b=read_fibre(top.table("fibre_b")),
             receiver=_receiver(top.table("receiver")),
@@ -111,6 +145,12 @@ def read_pair_scenario(top: SettingsTable) -> PairScenario:
 def _source(table: SettingsTable) -> PairSource:
     return read_group(
         table, PairSource, pair_rate_hz=(0, 1e10), key_error=(0, 0.5), test_error=(0, 0.5)
+    )
+
+
+def _pulses(table: SettingsTable) -> PumpPulses:
+    return read_group(
+        table, PumpPulses, rate_hz=(1e3, 1e11), modes=(1, 1e6), width_sigma_ps=(0, 1e5)
     )
 
 

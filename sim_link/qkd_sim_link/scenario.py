@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
+from math import hypot, sqrt
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ from qkd_sim_link.fault_kinds import Acts
 from qkd_sim_link.faults import Fault, read_faults
 from qkd_sim_link.groups import read_group
 from qkd_sim_link.physics.detectors import PRESETS, Detector
+from qkd_sim_link.physics.synchronisation import WORST_READING, largest_left_over_ps
 
 DEFAULT = "direct-25km"
 PULSES, PAIRS, REPEATER, FABRIC = "pulses", "pairs", "repeater", "fabric"
@@ -115,9 +117,31 @@ class Scenario:
             raise ConfigError("wdm: classical channels need a fibre")
         if self.satellite and not self.free_space:
             raise ConfigError("satellite: its light comes through free_space")
+        self._require_slots_kept()
+
+    def _require_slots_kept(self) -> None:
+        """Raises ConfigError where clicks would often leave the slots of their pulses.
+
+        A satellite's light that comes later, too, must leave half a period for as many deviations.
+        """
         sigma, limit = self.detector.jitter_sigma_ps, JITTER_LIMIT * 1e12 / self.source.clock_hz
         if sigma > limit:
             raise ConfigError(f"jitter_sigma_ps {sigma:g}: at most a tenth of a period, {limit:g}")
+        if self.satellite is None:
+            return
+        reading, most = self.satellite.sync_jitter_ps, sqrt(limit**2 - sigma**2) / WORST_READING
+        if reading > most:
+            raise ConfigError(
+                f"sync_jitter_ps {reading:g}: at most {most:g}, which with jitter_sigma_ps"
+                f" {sigma:g} makes a tenth of a period, {limit:g}"
+            )
+        late = largest_left_over_ps(self.satellite)
+        room = (limit - hypot(sigma, WORST_READING * reading)) / (2 * JITTER_LIMIT)
+        if late > room:
+            raise ConfigError(
+                f"sync_hz {self.satellite.sync_hz:g}: too slow for this orbit, whose light comes up"
+                f" to {late:.4g} ps after its slot: at most {room:.4g} beside the jitter"
+            )
 
     def require_fibre(self) -> Fibre:
         """The fibre. Raises ConfigError where there is none."""
@@ -173,21 +197,22 @@ def read_scenario(top: SettingsTable) -> Scenario:
             source=_source(top.table("source")),
             receiver=_receiver(top.table("receiver")),
             detector=_detector(top.table("detector")),
-            fibre=_optional(top, "fibre", read_fibre),
-            free_space=_optional(
+            fibre=optional(top, "fibre", read_fibre),
+            free_space=optional(
                 top, "free_space", partial(read_free_space, fixed=not top.has("satellite"))
             ),
-            satellite=_optional(top, "satellite", read_satellite),
-            wdm=_optional(top, "wdm", read_wdm),
-            polarisation=_optional(top, "polarisation", read_polarisation),
-            self_test=_optional(top, "self_test", _self_test),
+            satellite=optional(top, "satellite", read_satellite),
+            wdm=optional(top, "wdm", read_wdm),
+            polarisation=optional(top, "polarisation", read_polarisation),
+            self_test=optional(top, "self_test", _self_test),
             faults=read_faults(top, Acts.PULSES),
         )
     top.finish()
     return scenario
 
 
-def _optional(top: SettingsTable, key: str, read: Callable[[SettingsTable], Group]) -> Group | None:
+def optional(top: SettingsTable, key: str, read: Callable[[SettingsTable], Group]) -> Group | None:
+    """A table that may be left out. Raises ConfigError."""
     return read(top.table(key)) if top.has(key) else None
 
 

@@ -98,6 +98,30 @@ def test_the_ends_see_a_fault_from_the_next_block_on_and_its_end(link):
         assert control.faults()["faults"] == []
 
 
+def test_a_lost_clock_shows_in_the_health_of_bobs_device_and_ends_blocks_once_it_is_given_up(link):
+    with link.ends() as (alice, bob), link.client() as control:
+        assert bob.source.health().clock_state == "locked"
+        assert link.clicks(alice, bob) > 0
+
+        control.fault("clock-lost", {"wander": 0.0})
+        assert link.clicks(alice, bob) > 0
+        found = bob.source.health()
+        assert (found.clock_state, found.alarms) == ("holdover", ("the clock has no reference",))
+        sends = alice.health()
+        assert (sends.counts, sends.clock_state, sends.alarms) == ((), "locked", ())
+
+        control.clear("clock-lost")
+        control.fault("clock-lost", {"wander": 0.0, "holdover_s": 0.0})
+        with pytest.raises(LinkDown, match="the device's clock is unlocked"):
+            link.clicks(alice, bob)
+        assert bob.source.health().clock_state == "unlocked"
+
+        control.clear("clock-lost")
+        assert link.clicks(alice, bob) > 0
+        found = bob.source.health()
+        assert (found.clock_state, found.alarms) == ("locked", ())
+
+
 def test_a_fault_that_is_told_within_a_block_waits_for_its_end(link):
     with link.ends() as (alice, bob), link.client() as control:
         block_id = next(NUMBERS)

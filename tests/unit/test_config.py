@@ -13,6 +13,7 @@ import pytest
 from keyferry.bootstrap import engine
 from keyferry.cli.service import check_lines, monitors_on, would_run_with
 from keyferry.config.policies import WebhookSettings
+from keyferry.config.sifted import SiftedReplaySettings
 from keyferry.config.site import load
 from keyferry.pki.authority import Authority
 from qkd_core.errors import ConfigError
@@ -281,7 +282,7 @@ WRONG = [
     (
         'driver = "simulated"',
         'driver = "replay"',
-        "must be of link.pairs: it gives time tags alone",
+        "must be of link.pairs: it prepares no pulses",
     ),
     ('"https://kme-b.', '"http://kme-b.', "link.peer_url = 'http://kme-b.example:8443': must"),
     ('cert = "tls/kme-a.pem"', 'cert = "gone.pem"', "must be a file that exists"),
@@ -550,6 +551,35 @@ def test_monitors_of_pairs_are_either_side_s_and_arrival_times_those_of_side_a(s
         load(file)
     edited(file, "arrival_distance = 0.05\n", "")
     assert load(file).link.monitors.arrival_distance is None
+
+
+def of_sifted_bits(site_file: Path, monitors: str) -> Path:
+    """The example with recorded bits of pairs as its device."""
+    recording = site_file.parent / "a.sifted"
+    recording.touch()
+    device = f'[link.device]\ndriver = "replay-sifted"\nrecording = "{recording.name}"\n\n'
+    text = of_pairs(site_file).read_text()
+    text = re.sub(r"\[link.device\].*?\n\n", monitors + device, text, count=1, flags=re.S)
+    site_file.write_text(text)
+    return site_file
+
+
+def test_recorded_bits_are_a_device_of_pairs_and_balance_is_watched(site_file):
+    link = load(of_sifted_bits(site_file, "[link.monitors]\nbalance_share = 0.1\n\n")).link
+
+    recording = site_file.parent / "a.sifted"
+    assert link.device == SiftedReplaySettings(recording=recording, speed=1.0)
+    assert monitors_on(link.monitors) == ["balance_share"]
+
+
+@pytest.mark.parametrize("name", ["arrival_distance", "double_click_share", "rate_share"])
+def test_a_monitor_that_has_nothing_to_look_at_in_recorded_bits_is_refused(site_file, name):
+    file = of_sifted_bits(site_file, f"[link.monitors]\n{name} = 0.1\n\n")
+    with pytest.raises(ConfigError) as refusal:
+        load(file)
+    told = f"link.monitors.{name} = 0.1: looks at time tags, of which driver 'replay-sifted' gives"
+    assert told in str(refusal.value)
+    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(

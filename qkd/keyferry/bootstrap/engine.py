@@ -4,18 +4,18 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from json import dumps
 from pathlib import Path
 
-from keyferry.bootstrap.devices import tags_of
+from keyferry.bootstrap.devices import Driver, driver_of, watched_driver
 from keyferry.bootstrap.stores import peer_session, store_of
-from keyferry.bootstrap.vendor import vendor_end
+from keyferry.bootstrap.vendor import vendor_box, vendor_end
 from keyferry.channel.transport import ChannelIdentity, Listener, Transport, connect
 from keyferry.clock import SystemClock
-from keyferry.config.site import DeviceSettings, SiteSettings
+from keyferry.config.site import SiteSettings
 from keyferry.config.vendor import VendorBox
 from keyferry.engine.block import AliceEnd, BobEnd, LinkEnd, watched_urandom
 from keyferry.engine.budget import Budget
@@ -24,6 +24,7 @@ from keyferry.engine.decoy import DecoyAlice, DecoyBob
 from keyferry.engine.loop import Engine
 from keyferry.engine.pairs import LearningEnd, PairAlice, PairBob
 from keyferry.engine.room import Room
+from keyferry.engine.sifted_pairs import SiftedEnd
 from keyferry.engine.tagged_pairs import TaggedAlice, TaggedBob
 from keyferry.engine.terms import LinkTerms
 from keyferry.store.connection import check_private
@@ -35,10 +36,13 @@ from qkd_core.photons.amplification import HASH
 from qkd_core.photons.monitors import Watch
 from qkd_core.photons.pair_monitors import PairWatch
 from qkd_core.photons.reconciliation.ldpc_ladder import DIGEST as LDPC_CODES
+from qkd_core.ports import PairDevice
 from qkd_core.types.authentication import Lane
 from qkd_core.types.ids import Side
 from qkd_core.types.monitors import MonitorSettings, PairMonitorSettings
-from qkd_core.types.plans import DecoySettings, PairModel, PairSettings
+from qkd_core.types.plans import DecoySettings, LinkModel, PairModel, PairSettings
+from qkd_sim_link.drivers.epochs import EpochEnd
+from qkd_sim_link.drivers.sifted_replay import SiftedReplay
 from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob
 
 log = logging.getLogger(__name__)
@@ -52,14 +56,18 @@ RoundTrip = Callable[[], float]
 def run_engine(site: SiteSettings, stopping: Callable[[], bool]) -> None:
     """The engine process, with the link that the site file names. Raises as `serve`."""
     terms, device = terms_of(site), site.link.device
-    with ExitStack() as afterwards:
-
-        def end_of(store: Store, round_trip_s: RoundTrip) -> LinkEnd:
-            if isinstance(device, VendorBox):
-                return vendor_end(site, terms, device, store, afterwards)
-            return _end(site, terms, store, round_trip_s)
-
-        serve(site, terms, end_of, stopping)
+    if isinstance(device, VendorBox):
+        with vendor_box(site, terms, device) as box:
+            serve(site, terms, lambda store, _: vendor_end(site, terms, box, store), stopping)
+        return
+    driver = driver_of(site)
+    with watched_driver(driver, site.state_dir):
+        serve(
+            site,
+            terms,
+            lambda store, round_trip_s: _end(site, terms, driver, store, round_trip_s),
+            stopping,
+        )
 
 
 def serve(
@@ -101,7 +109,7 @@ def serve(
                 blocks=store.blocks,
                 pads=store.pads,
                 agreement=store.agreement,
-                room=Room(store.blocks, store.pads, site.keeping),
+                room=room_of(site, store),
                 budget=Budget(store.epsilon, terms.policy),
                 connect=meeting.connect,
                 timeout_s=site.link.timeout_s + 2 * terms.settings.link_s,
@@ -165,62 +173,66 @@ class Meeting:
         return self._transport.round_trip_s() if self._transport else 0.0
 
 
-def _end(site: SiteSettings, terms: LinkTerms, store: Store, round_trip_s: RoundTrip) -> LinkEnd:
-    if isinstance(site.link.model, PairModel):
-        return _pair_end(site, terms, store, round_trip_s)
-    device, model = site.link.device, site.link.model
-    if not isinstance(device, DeviceSettings) or model is None:
-        raise ConfigError(f"{site.file}: link.device: a recording of decoy pulses has no settings")
-    room = Room(store.blocks, store.pads, site.keeping)
-    if site.side is Side.A:
+def _end(
+    site: SiteSettings, terms: LinkTerms, driver: Driver, store: Store, round_trip_s: RoundTrip
+) -> LinkEnd:
+    correction = correction_of(site, terms, round_trip_s)
+    if isinstance(driver, SimulatedAlice):
+        model = site.link.model
+        if not isinstance(model, LinkModel):
+            raise ConfigError(f"{site.file}: link.pulses and link.model are of different kinds")
         alice = DecoyAlice(
-            terms=terms,
-            device=SimulatedAlice(device.socket, device.credential, timeout_s=device.timeout_s),
-            pads=store.pads,
-            configured=model,
-            correction=correction_of(site, terms, round_trip_s),
+            terms=terms, device=driver, pads=store.pads, configured=model, correction=correction
         )
-        return AliceEnd(link=alice, blocks=store.blocks, room=room)
+        return AliceEnd(link=alice, blocks=store.blocks, room=room_of(site, store))
+    if not isinstance(driver, SimulatedBob):
+        return _pair_end(site, terms, driver, store, correction)
     source, monitors = watched_urandom(), site.link.monitors
-    detecting = SimulatedBob(device.socket, device.credential, timeout_s=device.timeout_s)
     watch = None
     if isinstance(monitors, MonitorSettings):
-        watch = Watch(monitors, detecting if monitors.self_test else None)
-    bob = DecoyBob(terms=terms, device=detecting, watch=watch, entropy=source)
-    return BobEnd(link=bob, blocks=store.blocks, room=room, entropy=source)
+        watch = Watch(monitors, driver if monitors.self_test else None)
+    bob = DecoyBob(terms=terms, device=driver, watch=watch, entropy=source)
+    return BobEnd(link=bob, blocks=store.blocks, room=room_of(site, store), entropy=source)
 
 
 def _pair_end(
-    site: SiteSettings, terms: LinkTerms, store: Store, round_trip_s: RoundTrip
+    site: SiteSettings,
+    terms: LinkTerms,
+    driver: EpochEnd | SiftedReplay,
+    store: Store,
+    correction: CorrectionPolicy,
 ) -> LinkEnd:
-    link, room = site.link, Room(store.blocks, store.pads, site.keeping)
-    settings, model, device = link.settings, link.model, link.device
+    link, room = site.link, room_of(site, store)
+    settings, model = link.settings, link.model
     if not isinstance(settings, PairSettings) or not isinstance(model, PairModel):
         raise ConfigError(f"{site.file}: link.pairs and link.model are of different kinds")
-    if isinstance(device, VendorBox):
-        raise ConfigError(f"{site.file}: link.pairs: a vendor's box gives no detections")
     source = watched_urandom()
-    watch = PairWatch(link.monitors) if isinstance(link.monitors, PairMonitorSettings) else None
-    kind = TaggedBob if site.side is Side.B else TaggedAlice
-    tagged = kind(
-        device=tags_of(device),
-        settings=settings,
-        watch=watch,
-        note=store.blocks.note_light,
-        entropy=source,
-    )
+    device: PairDevice
+    monitors = link.monitors if isinstance(link.monitors, PairMonitorSettings) else None
+    if isinstance(driver, SiftedReplay):
+        device = SiftedEnd(device=driver, monitors=monitors)
+    else:
+        kind = TaggedBob if site.side is Side.B else TaggedAlice
+        device = kind(
+            device=driver,
+            settings=settings,
+            watch=PairWatch(monitors) if monitors else None,
+            note=store.blocks.note_light,
+            entropy=source,
+        )
     if site.side is Side.B:
-        bob = PairBob(terms=terms, device=tagged)
+        bob = PairBob(terms=terms, device=device)
         return BobEnd(link=bob, blocks=store.blocks, room=room, entropy=source)
     alice = PairAlice(
-        terms=terms,
-        device=tagged,
-        pads=store.pads,
-        configured=model,
-        correction=correction_of(site, terms, round_trip_s),
+        terms=terms, device=device, pads=store.pads, configured=model, correction=correction
     )
     end = AliceEnd(link=alice, blocks=store.blocks, room=room, entropy=source)
     return LearningEnd(end=end, link=alice)
+
+
+def room_of(site: SiteSettings, store: Store) -> Room:
+    """Whether the store has room for another block."""
+    return Room(store.blocks, store.pads, site.keeping)
 
 
 @contextmanager

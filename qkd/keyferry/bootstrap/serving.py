@@ -15,7 +15,9 @@ from keyferry.agreement.outbox import OutboxSender
 from keyferry.bootstrap.stores import peer_session
 from keyferry.config.site import SiteSettings
 from keyferry.peer.session import HttpPeerKme
+from keyferry.processes.device_file import told
 from qkd_api.app import Dependencies, create_app
+from qkd_api.device_metrics import DeviceCollector
 from qkd_api.identity import Identities
 from qkd_api.metrics import HttpErrors, MetricsServer, OutlookCollector, SiteCollector
 from qkd_api.server import ServerSettings, bound, serve
@@ -98,6 +100,7 @@ def application(
         outbox = running.enter_context(OutboxSender(parts.allocations, peer))
         registry.register(SiteCollector(parts.figures, site.api.key_size))
         registry.register(OutlookCollector(parts.pool, site.link.peer_kme, trust.days_left))
+        registry.register(DeviceCollector(partial(told, site.state_dir)))
         errors = HttpErrors(registry)
         MetricsServer(metrics, registry).start()
         yield create_app(

@@ -1,10 +1,12 @@
 """An engine whose link is a vendor's box at each site."""
 
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 from keyferry.config.site import SiteSettings
 from keyferry.config.vendor import VendorBox
 from keyferry.engine.block import AliceEnd, BobEnd, LinkEnd
+from keyferry.engine.device_telling import told_each_second
 from keyferry.engine.room import Room
 from keyferry.engine.seen_keys import FILE, SeenKeys
 from keyferry.engine.terms import LinkTerms
@@ -15,17 +17,25 @@ from qkd_core.types.ids import Side
 from qkd_sim_link.drivers.etsi014 import Etsi014Box
 
 
-def vendor_end(
-    site: SiteSettings, terms: LinkTerms, server: VendorBox, store: Store, afterwards: ExitStack
-) -> LinkEnd:
-    """``afterwards``: closes what was opened. Raises ConfigError, AuditUnavailable."""
-    box = Box(
-        side=site.side,
-        device=afterwards.enter_context(closing(box_of(site, server))),
-        seen=afterwards.enter_context(closing(SeenKeys(site.state_dir / FILE))),
-        terms=terms,
-        patience_s=min(PATIENCE_S, site.link.timeout_s / 2),  # the peer waits so long for a plan
-    )
+@contextmanager
+def vendor_box(site: SiteSettings, terms: LinkTerms, server: VendorBox) -> Iterator[Box]:
+    """This site's box; whether the link waits for it is told to the site's other processes.
+
+    Raises ConfigError, AuditUnavailable.
+    """
+    with closing(box_of(site, server)) as device, closing(SeenKeys(site.state_dir / FILE)) as seen:
+        box = Box(
+            side=site.side,
+            device=device,
+            seen=seen,
+            terms=terms,
+            patience_s=min(PATIENCE_S, site.link.timeout_s / 2),  # the peer waits so for a plan
+        )
+        with told_each_second(box.figures, site.state_dir):
+            yield box
+
+
+def vendor_end(site: SiteSettings, terms: LinkTerms, box: Box, store: Store) -> LinkEnd:
     room = Room(store.blocks, store.pads, site.keeping)
     if site.side is Side.A:
         alice = VendorAlice(terms=terms, box=box, pads=store.pads)

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from qkd_sim_link.conformance.opening import Told
     from qkd_sim_link.conformance.trials import Trial
 
-KINDS = "simulated[:SCENARIO], replay:FILE[,FILE], etsi014:SITE_A,SITE_B or module:factory"
+KINDS = (
+    "simulated[:SCENARIO], replay:FILE[,FILE], sifted:FILE,FILE, etsi014:SITE_A,SITE_B or"
+    " module:factory"
+)
 
 
 @click.command()
@@ -32,14 +35,16 @@ def conform(
     """Try DRIVER against the contract for drivers; exit 1 when a check fails.
 
     DRIVER is simulated[:SCENARIO], replay:FILE for one end or replay:FILE_A,FILE_B for both,
-    etsi014:SITE_A,SITE_B for the boxes that two site files name, or module:factory, a function
-    that makes your driver, of a module that Python can import. A box loses some hundred keys.
+    sifted:FILE_A,FILE_B for recordings of sifted bits, etsi014:SITE_A,SITE_B for the boxes that
+    two site files name, or module:factory, a function that makes your driver, of a module that
+    Python can import. A box loses some hundred keys.
 
     \b
     Examples:
       keyferry link conform simulated
       keyferry link conform simulated:entangled-25km --json
       keyferry link conform replay:a.tags,b.tags
+      keyferry link conform sifted:a.sifted,b.sifted
       keyferry link conform our_tagger.driver:make
     """
     import json
@@ -79,10 +84,14 @@ def _opened(driver: str, told: "Told") -> "Iterator[tuple[Trial, ...]]":
     elif kind == "replay" and rest and len(rest.split(",")) <= len("ab"):
         with opening.replayed(tuple(map(Path, rest.split(","))), told) as trials:
             yield trials
+    elif kind == "sifted" and len(rest.split(",")) == len("ab"):
+        file_a, file_b = map(Path, rest.split(","))
+        with opening.replayed_bits((file_a, file_b)) as trials:
+            yield trials
     elif kind == "etsi014" and len(rest.split(",")) == len("ab"):
         with _boxes(*map(Path, rest.split(","))) as trials:
             yield trials
-    elif rest and kind not in ("replay", "etsi014"):
+    elif rest and kind not in ("replay", "sifted", "etsi014"):
         yield opening.of_vendor(driver)
     else:
         raise ConfigError(f"driver {driver!r}: must be {KINDS}")

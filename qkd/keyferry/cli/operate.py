@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from keyferry.cli.device_text import device_lines
 from keyferry.cli.times import span
 
 NAMES_SHOWN = 3
@@ -21,7 +22,7 @@ CONFIRM = click.option("--confirm", metavar="CODE", help="The code that the firs
 @SITE
 @AS_JSON
 def status(site: Path, as_json: bool) -> None:
-    """Say how SITE is: blocks, stock, pads, refreshes, store, peer, alarms.
+    """Say how SITE is: device, blocks, stock, pads, refreshes, store, peer, alarms.
 
     \b
     Examples:
@@ -171,6 +172,7 @@ def status_lines(answer: Mapping[str, Any]) -> list[str]:
     lines = {
         "KME": f"{answer['kme']}, side {side.upper()} of link {answer['link']}",
         "peer": f"{peer['kme']}, {'answers' if peer['answers'] else 'DOES NOT ANSWER'}",
+        **device_lines(answer["device"], answer["box"], time.time()),
         "blocks": ", ".join(blocks) or "none",
         "QBER": qber,
         **_entanglement(answer["entanglement"]),

@@ -10,6 +10,12 @@ from keyferry.config.policies import PolicySettings, read_policies
 from keyferry.config.replay import ReplaySettings, read_replay
 from keyferry.config.saes import NAME, read_saes
 from keyferry.config.security import read_security
+from keyferry.config.sifted import (
+    REPLAY_SIFTED,
+    SiftedReplaySettings,
+    read_sifted_replay,
+    require_seen_in_bits,
+)
 from keyferry.config.store import StoreSettings, read_store
 from keyferry.config.tagger import TAGGERS, TaggerSettings, read_tagger
 from keyferry.config.vendor import VendorBox, read_vendor_keys
@@ -28,7 +34,7 @@ PORTS = (1, 65535)
 NO_CRL = "none"
 IDENTITIES = ("uri", "dns", "cn")
 SIMULATED, REPLAY = "simulated", "replay"
-DRIVERS = (SIMULATED, REPLAY, *TAGGERS)
+DRIVERS = (SIMULATED, REPLAY, REPLAY_SIFTED, *TAGGERS)
 SOCKET_PATH_BYTES = 107  # what the kernel takes
 STORE_FILE = "store.sqlite"  # in the state directory
 
@@ -49,8 +55,11 @@ class DeviceSettings:
     timeout_s: float
 
 
-SiteDevice = DeviceSettings | ReplaySettings | TaggerSettings
+TaggingDevice = DeviceSettings | ReplaySettings | TaggerSettings
 """What gives the detections of this site's end."""
+
+SiteDevice = TaggingDevice | SiftedReplaySettings
+"""What gives the detections of this site's end, or the bits that it made of them itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +244,9 @@ def _link(table: SettingsTable, files: _Files, side: Side) -> LinkSettings:
         device = _device(table.table("device"), files, of_pairs)
         correction = _correction(table)
         monitors = read_pair_monitors(table, side) if of_pairs else read_monitors(table)
+        sifts = isinstance(device, SiftedReplaySettings)
+        if sifts and isinstance(monitors, PairMonitorSettings):
+            require_seen_in_bits(table, monitors)
     link = LinkSettings(
         link_id=LinkId(table.text("link_id", pattern=NAME)),
         peer_kme=KmeId(table.text("peer_kme", pattern=NAME)),
@@ -264,10 +276,12 @@ def _correction(table: SettingsTable) -> frozenset[Method]:
 def _device(table: SettingsTable, files: _Files, of_pairs: bool) -> SiteDevice:
     driver = table.choice("driver", DRIVERS)
     if driver != SIMULATED and not of_pairs:
-        raise table.refuse("driver", driver, "must be of link.pairs: it gives time tags alone")
+        raise table.refuse("driver", driver, "must be of link.pairs: it prepares no pulses")
     device: SiteDevice
     if driver == REPLAY:
         device = read_replay(table, files.existing(table, "recording"))
+    elif driver == REPLAY_SIFTED:
+        device = read_sifted_replay(table, files.existing(table, "recording"))
     elif driver in TAGGERS:
         device = read_tagger(table, driver)
     else:

@@ -9,7 +9,7 @@ from qkd_core.errors import ChannelError
 from qkd_core.types.authentication import MessageKind
 from qkd_core.types.ids import BlockId
 
-VERSION = 2
+VERSION = 3
 
 
 def greet(line: Line, terms: LinkTerms, blocks_in_flight: int = 1) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from json import dumps, loads
 
 from keyferry.channel.conversation import Conversation
+from keyferry.clock import SystemClock
 from keyferry.engine.block import LinkEnd, LinkIsFree
 from keyferry.engine.planning import USUAL, PadRefill, require_plan_for
 from keyferry.engine.seen_keys import SeenKeys
@@ -20,10 +21,11 @@ from keyferry.engine.terms import LinkTerms
 from qkd_core.errors import ChannelError, LinkDown, PlanRefused, ProvenanceRefused
 from qkd_core.photons.health_keys import require_random
 from qkd_core.photons.vendor_keys import as_sifted, require_new, require_these
-from qkd_core.ports import KeyDevice, PadStore
+from qkd_core.ports import Clock, KeyDevice, PadStore
 from qkd_core.proofs.vendor_plan import check_vendor_plan, of_vendor_keys, plan_vendor_keys
 from qkd_core.types.authentication import MessageKind
 from qkd_core.types.blocks import DistilledBlock, SecretKey, SiftedKey
+from qkd_core.types.device import BoxFigures
 from qkd_core.types.ids import BlockId, Provenance, Side
 from qkd_core.types.plans import BlockPlan
 from qkd_core.types.vendor import NAME_MAX, Stock, VendorKey, VendorPlan, VendorSettings
@@ -34,9 +36,17 @@ PATIENCE_S = 5.0  # for a block's keys, with the connection kept
 LOOK_S, LONGEST_LOOK_S = 0.25, 30.0  # between two looks at a box that cannot serve
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """For a box that cannot serve a block: since when, in seconds since 1970, and why."""
+
+    since: float
+    why: str
+
+
 @dataclass(slots=True, kw_only=True)
 class Box:
-    """An end's box, and what was taken from it. For one thread at a time.
+    """An end's box, and what was taken from it. For one thread at a time, but for `figures`.
 
     A box without keys is nothing unusual: while it has none, no block is begun and no connection
     is made, since both would cost pads.
@@ -47,7 +57,8 @@ class Box:
     seen: SeenKeys
     terms: LinkTerms
     patience_s: float = PATIENCE_S
-    _dry: bool = False
+    clock: Clock = field(default_factory=SystemClock)
+    _waiting: Waiting | None = None
     _next_look: float = 0.0
     _look_s: float = LOOK_S
     _taken: dict[BlockId, int] = field(default_factory=dict)
@@ -68,9 +79,9 @@ class Box:
         while True:
             try:
                 self.look()
-            except LinkDown:
+            except LinkDown as error:
                 if time.monotonic() >= deadline:
-                    self._dry = True
+                    self._wait_on(error)
                     raise
                 time.sleep(LOOK_S)
             else:
@@ -78,7 +89,7 @@ class Box:
 
     def must_wait(self) -> bool:
         """Whether the box could not serve a block when last asked; it is asked now and then."""
-        if not self._dry:
+        if self._waiting is None:
             return False
         if time.monotonic() < self._next_look:
             return True
@@ -86,6 +97,7 @@ class Box:
             self.look()
         except LinkDown as error:
             log.info("the link waits: %s", error)
+            self._wait_on(error)
             self._next_look = time.monotonic() + self._look_s
             self._look_s = min(LONGEST_LOOK_S, 2 * self._look_s)
             return True
@@ -93,8 +105,20 @@ class Box:
             log.warning("the vendor's box is back: %s", error)
         else:
             log.info("the link goes on: the vendor's box can serve a block")
-        self._dry, self._look_s = False, LOOK_S
+        self._waiting, self._look_s = None, LOOK_S
         return False
+
+    def figures(self) -> BoxFigures:
+        """Whether the link waits for the box, since when and why; from whatever thread."""
+        waiting, now = self._waiting, self.clock.now()
+        if waiting is None:
+            return BoxFigures(told_at=now)
+        return BoxFigures(told_at=now, waits_since=waiting.since, why=waiting.why)
+
+    def _wait_on(self, error: LinkDown) -> None:
+        """The box cannot serve a block, by its newest answer; it may have been so before."""
+        since = self._waiting.since if self._waiting else self.clock.now()
+        self._waiting = Waiting(since, str(error))
 
     def count(self, block_id: BlockId, n_keys: int) -> None:
         """So many more were taken for the block."""

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from keyferry.config.site import SiteSettings
+from keyferry.operator.device_status import device_status
 from keyferry.operator.policy_rows import ATTENTION, PolicyView, views_of
 from keyferry.store.sqlite import Store
 from qkd_api.trust import Trust
@@ -28,6 +29,7 @@ def site_status(
         "side": site.side.value,
         "link": site.link.link_id,
         "peer": {"kme": site.link.peer_kme, "answers": peer_answers()},
+        **device_status(site, now),
         "blocks": figures.blocks,
         "qber": figures.qber,
         "entanglement": None if figures.entanglement is None else asdict(figures.entanglement),

@@ -4,19 +4,22 @@ import importlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import cycle
 from pathlib import Path
 
 from qkd_core.errors import ConfigError, LinkDown
-from qkd_core.types.ids import Side
+from qkd_core.types.ids import BlockId, Side
 from qkd_core.types.plans import PairSettings
 from qkd_sim_link.conformance.pairs import PairLink
 from qkd_sim_link.conformance.pulses import Pair, SelfTestedPair
+from qkd_sim_link.conformance.sifted import SiftedEnds
 from qkd_sim_link.conformance.trials import (
     PATIENCE_S,
     Trial,
     numbers,
     of_pair_link,
     of_pulse_link,
+    of_sifted,
     of_source,
 )
 from qkd_sim_link.drivers.contract import Description, TagSource
@@ -24,7 +27,9 @@ from qkd_sim_link.drivers.epochs import DETECTORS, EpochEnd
 from qkd_sim_link.drivers.local import local_link
 from qkd_sim_link.drivers.recorded_epochs import PS_PER_S, RecordedFile
 from qkd_sim_link.drivers.replay import Replay, ReplaySource
+from qkd_sim_link.drivers.sifted_replay import SiftedReplay
 from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob, SimulatedSource
+from qkd_sim_link.formats.sifted import SiftedFile
 from qkd_sim_link.links import TaggedScenario, load_link
 from qkd_sim_link.sampling.event import ClickLaw
 from qkd_sim_link.scenario import DEFAULT, Scenario
@@ -35,6 +40,7 @@ EPOCH_S = 0.1  # of recordings without epochs of their own
 SETTINGS = PairSettings(link_s=EPOCH_S, window_ps=600, hold_off_ps=50_000, resolution_ps=128)
 ROOM = 1.0005  # of an epoch's time over that of its tags
 TIME_SCALE = 1.0
+BLOCK_S = 0.1  # that a block of recorded bits takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +107,36 @@ def replayed(files: tuple[Path, ...], told: Told) -> Iterator[tuple[Trial, ...]]
             patience_s=PATIENCE_S,
         )
         yield of_pair_link(link, ends, joined=False)
+
+
+@contextmanager
+def replayed_bits(files: tuple[Path, Path]) -> Iterator[tuple[Trial, ...]]:
+    """A recording of sifted bits of each end. Raises ConfigError, TagsUnreadable.
+
+    A recording is not looped: the checks take its epochs in turn, and begin again with the first.
+    """
+    recorded = SiftedFile(files[0])
+    settings, n_epochs = recorded.stream.settings, 0
+    for epoch in recorded.epochs():
+        n_epochs = epoch.number
+        epoch.wipe()
+    if n_epochs < 2:  # noqa: PLR2004 - one block is compared with another
+        raise ConfigError(f"{files[0]}: {n_epochs} epochs, the checks take two or more")
+    with ExitStack() as stack:
+        alice, bob = (
+            SiftedReplay(file, side, settings.link_s / BLOCK_S)
+            for file, side in zip(files, Side, strict=True)
+        )
+        stack.callback(alice.close)
+        stack.callback(bob.close)
+        ends = SiftedEnds(
+            alice=alice,
+            bob=bob,
+            settings=settings,
+            block_ids=map(BlockId, cycle(range(1, n_epochs + 1))),
+            patience_s=PATIENCE_S,
+        )
+        yield of_sifted(ends)
 
 
 def of_vendor(name: str) -> tuple[Trial, ...]:

@@ -7,11 +7,12 @@ from typing import Any
 
 from qkd_core.types.ids import BlockId, Side
 from qkd_core.types.plans import PairSettings
-from qkd_sim_link.conformance import keys, pairs, pulses
+from qkd_sim_link.conformance import keys, pairs, pulses, sifted
 from qkd_sim_link.conformance.keys import KeyEnds
 from qkd_sim_link.conformance.one_end import OneEnd
 from qkd_sim_link.conformance.pairs import PairLink
 from qkd_sim_link.conformance.pulses import Pair, SelfTestedPair
+from qkd_sim_link.conformance.sifted import SiftedEnds
 from qkd_sim_link.conformance.sources import SOURCE_CHECKS
 from qkd_sim_link.conformance.verdicts import Row, rows
 from qkd_sim_link.drivers.contract import TagSource
@@ -85,3 +86,8 @@ def of_pulse_link(pair: Pair, source: TagSource) -> tuple[Trial, ...]:
 def of_keys(ends: KeyEnds) -> tuple[Trial, ...]:
     """The boxes of both ends of a link of finished keys."""
     return (Trial(BOTH, keys.CHECKS, ends),)
+
+
+def of_sifted(ends: SiftedEnds) -> tuple[Trial, ...]:
+    """The devices of both ends of a link of sifted bits."""
+    return (Trial(BOTH, sifted.CHECKS, ends),)

@@ -32,7 +32,7 @@ class Level(StrEnum):
     """What a device gives. A driver of each level is a port of its own.
 
     TAGS    time tags: `TagSource`, and for the preparing end `qkd_core.ports.AliceDevice`
-    SIFTED  bits of equal bases: `qkd_core.ports.PairDevice`
+    SIFTED  bits of equal bases: `drivers.sifted.SiftedDevice`
     KEYS    finished keys: `qkd_core.ports.KeyDevice`
     """
 

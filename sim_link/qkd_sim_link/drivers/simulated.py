@@ -5,6 +5,7 @@ caller: it may arm it, or the next one, anew.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
@@ -68,15 +69,18 @@ class SimulatedEnd:
     def health(self) -> Health:
         """By a connection of its own, so that it does not wait for a block. Raises LinkDown."""
         answer = self._watching.call(Message({"request": "health"}))
-        counts = answer.header.get("counts")
+        counts, alarms = answer.header.get("counts"), answer.header.get("alarms")
         if not isinstance(counts, list) or not all(type(n) is int for n in counts):
             raise LinkDown("the link's counts are not whole numbers")
+        if not isinstance(alarms, list) or not all(isinstance(alarm, str) for alarm in alarms):
+            raise LinkDown("the link's alarms are not texts")
         return Health(
             at_s=answer.get("at_s", float),
             counts=tuple(counts),
             missed=answer.get("missed", int),
             fill=answer.get("fill", float),
             clock_state=answer.get("clock_state", str),
+            alarms=tuple(alarms),
         )
 
     def _call(self, name: str, block_id: BlockId, items: dict[str, Any]) -> Message:
@@ -99,6 +103,10 @@ class SimulatedEnd:
 
 class SimulatedAlice(SimulatedEnd):
     """The preparing end of a simulated link (`AliceDevice`)."""
+
+    def health(self) -> Health:
+        """As of the other end; without channels, since it detects nothing. Raises LinkDown."""
+        return replace(super().health(), counts=())
 
     def settings(self, block_id: BlockId, slot: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """uint8[n]: bit | basis << 1 | intensity << 2 of each asked pulse, int64[n], any order.

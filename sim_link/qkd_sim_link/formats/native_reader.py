@@ -1,7 +1,5 @@
 """Read our own files of time tags and verify every promise that their headers make."""
 
-import json
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 from hashlib import sha256
@@ -11,6 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from qkd_sim_link.formats import native
+from qkd_sim_link.formats.json_lines import bytes_left, line_of, object_of, short
 from qkd_sim_link.formats.native import BatchHeader, Stream, Tags
 from qkd_sim_link.formats.recording import (
     RECORDS_A_BATCH,
@@ -33,8 +32,8 @@ class NativeFile:
         bytes_in(path)
         self._path = path
         with opened(path) as file:
-            line = self._line(file)
-            first = self._object(line, "line 1")
+            line = line_of(file, path)
+            first = object_of(line, path, "line 1")
         if first.get("format") != native.FORMAT or first.get("version") != native.FORMAT_VERSION:
             told = f"format {first.get('format')!r}, version {first.get('version')!r}"
             known = f"{native.FORMAT!r}, version {native.FORMAT_VERSION}"
@@ -59,10 +58,10 @@ class NativeFile:
         watermark = native.TIMES[0]
         n = 0
         with opened(self._path) as file:
-            self._line(file)
+            line_of(file, self._path)
             while True:
                 place = f"batch {n:,} at byte {file.tell():,}"
-                members = self._object(self._line(file), place)
+                members = object_of(line_of(file, self._path), self._path, place)
                 if set(members) == END:
                     self._ended(file, members, n, before)
                     return
@@ -97,12 +96,12 @@ class NativeFile:
         for name, (low, high) in native.RANGES.items():
             value = members.get(name)
             if type(value) is not int or not low <= value <= high:
-                told_range = f"{name} is {_short(value)}, allowed are {low} to {high}"
+                told_range = f"{name} is {short(value)}, allowed are {low} to {high}"
                 raise TagsUnreadable(self._path, place, told_range)
         if type(members.get("sorted")) is not bool:
             raise TagsUnreadable(self._path, place, "sorted is neither true nor false")
         if members.get("clock_state") not in native.CLOCK_STATES:
-            state = _short(members.get("clock_state"))
+            state = short(members.get("clock_state"))
             raise TagsUnreadable(self._path, place, f"clock_state is {state}")
         names = (*native.RANGES, "sorted", "clock_state", "prev_sha256")
         unknown = set(members) - set(names) - set(self.stream.members())
@@ -115,7 +114,7 @@ class NativeFile:
         texts = {name: members.get(name) for name in (*TEXTS, "tick")}
         for name, value in texts.items():
             if not isinstance(value, str):
-                raise TagsUnreadable(self._path, place, f"{name} is {_short(value)}, not a text")
+                raise TagsUnreadable(self._path, place, f"{name} is {short(value)}, not a text")
         try:
             tick = Fraction(str(texts.pop("tick")))
         except (ValueError, ZeroDivisionError) as error:
@@ -128,34 +127,8 @@ class NativeFile:
         place = f"end after batch {n:,}"
         if members != {"end": True, "batches": n, "sha256": before}:
             raise TagsUnreadable(self._path, place, "the last line is not that of these batches")
-        left = os.fstat(file.fileno()).st_size - file.tell()
-        if left:
+        if left := bytes_left(file):
             raise TagsUnreadable(self._path, place, f"{left:,} more bytes follow the last line")
-
-    def _line(self, file: BinaryIO) -> bytes:
-        """The next line, without its end."""
-        at = file.tell()
-        line = file.readline(native.LINE_BYTES_MAX + 1)
-        if line.endswith(b"\n"):
-            return line[:-1]
-        longest = f"no line of at most {native.LINE_BYTES_MAX:,} bytes"
-        what = (
-            longest if len(line) > native.LINE_BYTES_MAX else "the file ends before its last line"
-        )
-        raise TagsUnreadable(self._path, f"byte {at:,}", what)
-
-    def _object(self, line: bytes, place: str) -> dict[str, Any]:
-        try:
-            members = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise TagsUnreadable(self._path, place, "no JSON") from error
-        if not isinstance(members, dict):
-            raise TagsUnreadable(self._path, place, "no JSON object")
-        return members
-
-
-def _short(value: object) -> str:
-    return repr(value)[:40]
 
 
 def broken_by_tags(header: BatchHeader, tags: Tags, watermark: int) -> str:

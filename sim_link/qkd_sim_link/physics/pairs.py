@@ -1,8 +1,9 @@
-"""Rates and error rates of a continuously pumped source of pairs between two ends.
+"""Rates and error rates of a source of pairs between two ends.
 
-A pair is emitted at a random time and both its photons arrive with probability eta_A eta_B; of
-others one arrives, or none. With S the clicks of an end in a second, w the coincidence window and
-h the hold-off before an event:
+Of one that is pumped by pulses see `pulsed_pairs`. Where the pump is steady, a pair is emitted at a
+random time and both its photons arrive with probability eta_A eta_B; of others one arrives, or
+none. With S the clicks of an end in a second, w the coincidence window and h the hold-off before an
+event:
 
     S_i    = B eta_i + 4 DC                          clicks, before any detector is blind
     live_i = e^(-S_i h)                              so many of them are events
@@ -18,12 +19,13 @@ process.
 """
 
 from dataclasses import dataclass
-from math import erf, exp, sqrt
+from math import erf, exp, hypot, prod, sqrt
 
 from qkd_core.types.ids import Side
 from qkd_core.types.plans import PairModel, PairSettings
 from qkd_sim_link.pair_scenario import PairScenario
 from qkd_sim_link.physics.fibre import db_transmittance, fibre_transmittance
+from qkd_sim_link.physics.pulsed_pairs import law_of, pulses_within
 
 DETECTORS = 4
 PS_PER_S = 1e12
@@ -61,49 +63,90 @@ def end_of(scenario: PairScenario, side: Side) -> End:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairRates:
-    """Per second of the link, after the hold-off; ``true`` within the window and all bases."""
+    """Per second of the link, after the hold-off; coincidences of all bases.
+
+    true        of one pair, or of one pulse of the pump, within the window
+    accidental  of what has nothing in common, within the window, which takes in no other pulse
+    missed      as ``true``, outside the window
+    """
 
     clicks_a: float
     clicks_b: float
     true: float
     accidental: float
-    missed: float  # true coincidences outside the window
+    missed: float
 
 
 def rates(scenario: PairScenario, settings: PairSettings) -> PairRates:
     """What the link gives with these settings."""
     a, b = (end_of(scenario, side) for side in Side)
-    pair_rate = scenario.source.pair_rate_hz
-    clicks_a, clicks_b = a.clicks_hz(pair_rate), b.clicks_hz(pair_rate)
-    alone_a = clicks_a - pair_rate * a.transmittance * b.transmittance
-    alone_b = clicks_b - pair_rate * a.transmittance * b.transmittance
-    live = exp(-(clicks_a + clicks_b) * settings.hold_off_ps / PS_PER_S)
-    spread = sqrt(2 * scenario.detector.jitter_sigma_ps**2 + settings.resolution_ps**2 / 12)
-    seen = erf(settings.window_ps / (2 * sqrt(2) * spread)) if spread else 1.0
-    both = live * pair_rate * a.transmittance * b.transmittance
+    rate = scenario.source.pair_rate_hz
+    both, accidental = _before_window(scenario, settings)
+    spread_ps = lag_spread_ps(scenario, settings)
+    seen = erf(settings.window_ps / (2 * sqrt(2) * spread_ps)) if spread_ps else 1.0
     return PairRates(
-        clicks_a=clicks_a,
-        clicks_b=clicks_b,
+        clicks_a=a.clicks_hz(rate),
+        clicks_b=b.clicks_hz(rate),
         true=both * seen,
-        accidental=live * alone_a * alone_b * settings.window_ps / PS_PER_S,
+        accidental=accidental,
         missed=both * (1 - seen),
     )
 
 
+def _before_window(scenario: PairScenario, settings: PairSettings) -> tuple[float, float]:
+    """In a second: true coincidences at any lag, accidental ones within the window."""
+    a, b = (end_of(scenario, side) for side in Side)
+    window_s, hold_off_s = (ps / PS_PER_S for ps in (settings.window_ps, settings.hold_off_ps))
+    rate, eta_a, eta_b = scenario.source.pair_rate_hz, a.transmittance, b.transmittance
+    if scenario.pulses is None:
+        clicks_a, clicks_b = a.clicks_hz(rate), b.clicks_hz(rate)
+        both = rate * eta_a * eta_b
+        live = exp(-(clicks_a + clicks_b) * hold_off_s)
+        return live * both, live * (clicks_a - both) * (clicks_b - both) * window_s
+    pulses, law = scenario.pulses, law_of(scenario.pulses, rate)
+    jitter_ps, width_ps = scenario.detector.jitter_sigma_ps, pulses.width_sigma_ps
+    before = pulses_within(settings.hold_off_ps, pulses, sqrt(2) * hypot(jitter_ps, width_ps))
+    dark_a, dark_b = (DETECTORS * end.dark_rate_hz for end in (a, b))
+    live = exp(-(dark_a + dark_b) * hold_off_s) * law.unseen((1 - eta_a) * (1 - eta_b)) ** before
+    each = law.both((eta_a, eta_b))
+    alone_a, alone_b = (pulses.rate_hz * (1 - law.unseen(1 - eta) - each) for eta in (eta_a, eta_b))
+    by_dark = alone_a * dark_b + dark_a * alone_b + dark_a * dark_b
+    return live * pulses.rate_hz * each, live * by_dark * window_s
+
+
+def lag_spread_ps(scenario: PairScenario, settings: PairSettings) -> float:
+    """Standard deviation of the difference of the times of a pair."""
+    return sqrt(2 * scenario.detector.jitter_sigma_ps**2 + settings.resolution_ps**2 / 12)
+
+
 def expected_pair_model(scenario: PairScenario, settings: PairSettings | None = None) -> PairModel:
     """What a planner may expect of the link; ``settings`` None means the scenario's own."""
-    found = rates(scenario, settings or scenario.settings)
-    source = scenario.source
-    a, b = (end_of(scenario, side) for side in Side)
-    key_a, key_b = a.in_key_basis(source.pair_rate_hz), b.in_key_basis(source.pair_rate_hz)
-    key_true = found.true * a.p_key * b.p_key
-    test_true = found.true * (1 - a.p_key) * (1 - b.p_key)
-    key_acc = found.accidental * key_a * key_b
-    test_acc = found.accidental * (1 - key_a) * (1 - key_b)
-    key, test = key_true + key_acc, test_true + test_acc
-    return PairModel(
-        key_rate_hz=key,
-        test_rate_hz=test,
-        key_qber=(key_true * source.key_error + key_acc / 2) / key if key else 0.5,
-        test_qber=(test_true * source.test_error + test_acc / 2) / test if test else 0.5,
-    )
+    found, source = rates(scenario, settings or scenario.settings), scenario.source
+    ends = end_of(scenario, Side.A), end_of(scenario, Side.B)
+    shares = ends[0].p_key, ends[1].p_key
+    by_chance = tuple(end.in_key_basis(source.pair_rate_hz) for end in ends)
+    other_shares = 1 - shares[0], 1 - shares[1]
+    of_basis = []
+    for of, chance, error in (
+        (shares, prod(by_chance), source.key_error),
+        (other_shares, prod(1 - each for each in by_chance), source.test_error),
+    ):
+        true, wrong = _in_basis(scenario, of, error)
+        n, accidental = found.true * true, found.accidental * chance
+        errors = found.true * wrong + accidental / 2
+        of_basis.append((n + accidental, errors / (n + accidental) if n + accidental else 0.5))
+    (key, key_qber), (test, test_qber) = of_basis
+    return PairModel(key_rate_hz=key, test_rate_hz=test, key_qber=key_qber, test_qber=test_qber)
+
+
+def _in_basis(
+    scenario: PairScenario, shares: tuple[float, float], error: float
+) -> tuple[float, float]:
+    """Of the true coincidences, those of a basis with these shares; and the wrong ones."""
+    if scenario.pulses is None:
+        return prod(shares), prod(shares) * error
+    law = law_of(scenario.pulses, scenario.source.pair_rate_hz)
+    eta_a, eta_b = (end_of(scenario, side).transmittance for side in Side)
+    n, wrong = law.in_basis((eta_a, eta_b), shares, error)
+    both = law.both((eta_a, eta_b))
+    return (n / both, wrong / both) if both else (0.0, 0.0)

@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from qkd_core.types.ids import Side
 from qkd_core.types.plans import PairSettings
-from qkd_sim_link.pair_scenario import PairScenario
-from qkd_sim_link.physics.pairs import end_of, expected_pair_model, rates
+from qkd_sim_link.pair_scenario import SIGMAS, PairScenario
+from qkd_sim_link.physics.pairs import end_of, expected_pair_model, lag_spread_ps, rates
 from qkd_sim_link.reports.asked import Asked
 from qkd_sim_link.reports.figures import Figure, Report, absent, in_order
 from qkd_sim_link.reports.intervals import of_rate
@@ -66,12 +66,20 @@ def run_pairs(scenario: PairScenario, asked: Asked) -> PairRun:
         blocks=blocks,
         model=model,
         missed=found.missed / (found.missed + found.true),
-        even=HALVES,
+        even=_even(scenario, settings),
         clicks=_clicks(scenario),
         keys=keys_of(ahead, model, [block.corrected for block in blocks]),
         confidence=asked.confidence,
     )
     return PairRun(scenario=scenario, asked=asked, light=light, wall_s=wall_s)
+
+
+def _even(scenario: PairScenario, settings: PairSettings) -> int:
+    """`TaggedLight.even`: the light of other pulses is not met by chance, but at their times."""
+    if scenario.pulses is None:
+        return HALVES
+    beside = SIGMAS * lag_spread_ps(scenario, settings) + settings.window_ps / 2
+    return min(HALVES, int((scenario.pulses.period_ps - beside) / max(1, settings.window_ps // 2)))
 
 
 def all_bases_hz(scenario: PairScenario, settings: PairSettings) -> float:

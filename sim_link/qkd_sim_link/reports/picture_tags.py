@@ -61,6 +61,7 @@ def _lag_law(run: PairRun, edges: npt.NDArray[np.int64]) -> Floats:
     share = np.interp(edges[1:], places, whole[:-1]) - np.interp(edges[:-1], places, whole[:-1])
     true = (found.true + found.missed) * run.light.common_s
     hid = true * FINE_PS / PS_PER_S * np.where(edges[1:] <= 0, found.clicks_b, found.clicks_a)
+    hid *= run.scenario.pulses is None  # else those come with other pulses
     far = np.abs(edges[1:] - FINE_PS / 2) > settings.window_ps  # nearer ones are one event
     accidental = found.accidental * run.light.common_s * FINE_PS / settings.window_ps
     law: Floats = true * share + accidental + hid * far

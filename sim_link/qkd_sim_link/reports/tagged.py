@@ -22,7 +22,7 @@ from qkd_core.types.plans import PairModel, PairSettings
 from qkd_sim_link.devices import BlockDraw, devices_of
 from qkd_sim_link.links import TaggedScenario
 from qkd_sim_link.reports.asked import Asked
-from qkd_sim_link.reports.figures import Figure
+from qkd_sim_link.reports.figures import Figure, absent
 from qkd_sim_link.reports.intervals import of_poisson, of_proportion, of_rate
 from qkd_sim_link.reports.keys import Corrected, Keys
 from qkd_sim_link.reports.pulses import PER_S, block_seed, error_rate
@@ -254,6 +254,8 @@ def _missed(light: TaggedLight) -> Figure:
 
     As `photons.pair_figures`, with a Poisson interval of the pairs that lie outside.
     """
+    if light.even <= FAR:
+        return absent("M5", "window misses", "not told: too near to the light of other pulses")
     lags: Counts = np.sum([block.lags for block in light.blocks], axis=0)
     lags = lags[HALVES - light.even : HALVES + light.even]
     middle, bins = lags.size // 2, lags.size

@@ -1,8 +1,4 @@
-"""Time tags of both ends of a link of pairs: the cost grows with clicks, not with pairs.
-
-A Poisson process of pairs, each photon of which arrives or not, is three independent ones: both
-arrive, only Alice's does, only Bob's does. Source: Kingman, Poisson Processes, 1993, section 5.1.
-"""
+"""Time tags of both ends of a link of pairs: the cost grows with clicks, not with pairs."""
 
 from dataclasses import dataclass
 
@@ -12,16 +8,9 @@ from qkd_core.types.ids import Side
 from qkd_core.types.plans import PairSettings
 from qkd_sim_link.fault_effects import PairFaults
 from qkd_sim_link.pair_scenario import PairScenario
-from qkd_sim_link.physics.pairs import DETECTORS, PS_PER_S, End, end_of, rates
-from qkd_sim_link.sampling.records import (
-    Clocks,
-    Flags,
-    Instants,
-    Tags,
-    random_detector,
-    seen,
-    split_basis,
-)
+from qkd_sim_link.physics.pairs import DETECTORS, PS_PER_S, end_of, rates
+from qkd_sim_link.sampling.emission import emitted
+from qkd_sim_link.sampling.records import Clocks, Tags, seen, split_basis
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +35,24 @@ def sample_pairs(
     """
     rng = np.random.default_rng(seed)
     scenario = law.scenario
-    a, b = (end_of(scenario, side) for side in Side)
+    ends = {side: end_of(scenario, side) for side in Side}
     length = law.settings.link_s * PS_PER_S
-    begin, end = clocks.span_ps(length)
-    seconds = (end - begin) / PS_PER_S
-    source = scenario.source
-
-    def instants(rate_hz: float) -> Instants:
-        return rng.uniform(begin, end, rng.poisson(rate_hz * seconds))
-
-    both = instants(source.pair_rate_hz * a.transmittance * b.transmittance)
-    in_a, in_b = _outcomes(both.size, scenario, (a, b), rng)
-    alone_a = instants(source.pair_rate_hz * a.transmittance * (1 - b.transmittance))
-    alone_b = instants(source.pair_rate_hz * b.transmittance * (1 - a.transmittance))
+    span = clocks.span_ps(length)
+    light = emitted(scenario, (ends[Side.A], ends[Side.B]), span, rng)
+    flips = scenario.source.key_error, scenario.source.test_error
     tags: dict[Side, Tags] = {}
-    for side, here, alone, outcome in ((Side.A, a, alone_a, in_a), (Side.B, b, alone_b, in_b)):
+    for side, end in ends.items():
+        time, outcomes = light.seen_by(side)
+        basis = split_basis(time.size, end.p_key, rng)
+        bit = outcomes >> basis & np.uint8(1)
+        if side is Side.B:  # where both photons are seen in one basis, so often they differ
+            bit ^= (rng.random(bit.size) < np.choose(basis, flips)).astype(np.uint8)
         most = faults.dark_max(side) if faults else 1.0
-        dark = instants(DETECTORS * here.dark_rate_hz * most)
-        arrived = np.concatenate((both, alone, dark))
+        dark_hz = DETECTORS * end.dark_rate_hz * most
+        dark = rng.uniform(*span, rng.poisson(dark_hz * (span[1] - span[0]) / PS_PER_S))
+        arrived = np.concatenate((time, dark))
         detector = np.concatenate(
-            (
-                outcome,
-                random_detector(split_basis(alone.size, here.p_key, rng), rng),
-                rng.integers(0, DETECTORS, dark.size, dtype=np.uint8),
-            )
+            (basis << np.uint8(1) | bit, rng.integers(0, DETECTORS, dark.size, dtype=np.uint8))
         )
         if faults:
             arrived, detector = faults.left(side, (arrived, detector), dark.size, rng)
@@ -77,14 +60,3 @@ def sample_pairs(
         live = seen(arrived, detector, 1e3 * scenario.detector.dead_time_ns)
         tags[side] = clocks.recorded(side, arrived[live], detector[live], length)
     return tags
-
-
-def _outcomes(
-    n: int, scenario: PairScenario, ends: tuple[End, End], rng: np.random.Generator
-) -> tuple[Flags, Flags]:
-    """The detectors that the two photons of ``n`` pairs meet."""
-    basis_a, basis_b = (split_basis(n, end.p_key, rng) for end in ends)
-    in_a, in_b = random_detector(basis_a, rng), random_detector(basis_b, rng)
-    error = np.where(basis_a == 0, scenario.source.key_error, scenario.source.test_error)
-    wrong = (rng.random(n) < error).astype(np.uint8)
-    return in_a, np.where(basis_a == basis_b, in_a ^ wrong, in_b)

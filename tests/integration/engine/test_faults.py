@@ -1,12 +1,15 @@
 """Faults told to a link that runs, as the two sites see them, and their recovery."""
 
 import json
+import re
 import time
 
 import pytest
+import requests
 from click.testing import CliRunner
 
 from keyferry.cli import main
+from keyferry.operator.device_status import device_status
 from keyferry.up.run import control_socket
 from qkd_core.types.ids import Side
 
@@ -70,8 +73,44 @@ def test_a_latched_detector_ends_blocks_by_a_monitor_until_it_is_reset(running):
     running.until(
         lambda: last_discard(running, Side.B).startswith("MonitorTripped"), "a tripped monitor"
     )
-    assert "monitor" in last_discard(running, Side.A)
+    running.until(lambda: "monitor" in last_discard(running, Side.A), "the word of it at side A")
     recovers(running)
+
+
+def test_a_lost_clock_shows_in_status_and_metrics_and_ends_blocks_once_it_is_given_up(running):
+    shows(running, answers=True, clock_state="locked", alarms=[])
+    told(running, "clock-lost", "wander=0", "holdover_s=10000")  # 50 s of the wall
+    shows(running, clock_state="holdover", alarms=["the clock has no reference"])
+    assert clock_metrics(running) == {"holdover"}
+    told(running, "clear")
+    told(running, "clock-lost", "wander=0", "holdover_s=0")
+
+    shows(running, clock_state="unlocked")
+    running.until(lambda: "unlocked" in last_discard(running, Side.B), "a block without a clock")
+    assert clock_metrics(running) == {"unlocked"}
+    told(running, "clear")
+    shows(running, answers=True, clock_state="locked", alarms=[])
+    recovers(running)
+
+
+def shows(sites, **wanted) -> None:
+    """Side B's status comes to say so of its device."""
+    site = sites.settings[Side.B]
+
+    def found() -> bool:
+        said = device_status(site, time.time())["device"]
+        return all(said[name] == value for name, value in wanted.items())
+
+    sites.until(found, f"a device with {wanted}")
+
+
+def clock_metrics(sites) -> set[str]:
+    """The states that side B's metrics say its device's clock is in."""
+    address = sites.settings[Side.B].api.metrics
+    text = requests.get(f"http://{address.host}:{address.port}/metrics", timeout=5).text
+    said = re.findall(r'^keyferry_device_clock_state\{state="(\w+)"\} 1\.0$', text, re.MULTILINE)
+    assert re.search(r"^keyferry_device_up 1\.0$", text, re.MULTILINE)
+    return set(said)
 
 
 def test_a_partition_stops_both_sites_and_they_go_on_from_the_same_block(running):

@@ -3,11 +3,13 @@
 import json
 import sqlite3
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from keyferry.operator.device_status import device_status
 from keyferry.pki.authority import Credential
 from qkd_certify import check
 from qkd_core.types.ids import Side
@@ -90,6 +92,11 @@ def await_later_block(sites, what: str) -> None:
     sites.until(lambda: sites.newest_available() > survived, what)
 
 
+def box_status(sites, side: Side) -> dict:
+    """What the side's status says of its box."""
+    return device_status(sites.settings[side], time.time())["box"]
+
+
 @pytest.fixture
 def boxes(tmp_path):
     with VendorBoxes(Credentials.made(tmp_path / "vendor")) as running:
@@ -106,7 +113,7 @@ def test_ends_that_are_killed_lose_keys_of_their_boxes_and_use_none_twice(boxes,
             sites.until_killed_at(side, point, number)
             sites.start_recorded(side)
             await_later_block(sites, f"a block after {point}")
-    boxes.left = 0
+    boxes.left, begun = 0, time.time()
     sites.kill(*Side)
     for side in Side:
         sites.start(side)
@@ -114,6 +121,11 @@ def test_ends_that_are_killed_lose_keys_of_their_boxes_and_use_none_twice(boxes,
         lambda: all(BlockState.PENDING not in sites.blocks(side).values() for side in Side),
         "the last settling",
     )
+    sites.until(lambda: box_status(sites, Side.A)["waits"], "the wait for an empty box")
+    said = box_status(sites, Side.A)
+    assert said["why"] == f"the vendor's box has 0 keys, a block takes {N_KEYS}"
+    assert begun <= said["since"] <= time.time()
+    assert not box_status(sites, Side.B)["waits"]  # its box answers
     sites.kill(*Side)
 
     assert sites.blocks(Side.A) == sites.blocks(Side.B)

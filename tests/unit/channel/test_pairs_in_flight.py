@@ -10,6 +10,7 @@ from threading import enumerate as threads
 import pytest
 
 from keyferry.engine import loop
+from keyferry.engine.greeting import VERSION
 from keyferry.engine.planning import PadRefill
 from qkd_core import errors
 from qkd_core.types.authentication import Lane, MessageKind
@@ -285,11 +286,11 @@ def test_a_peer_with_other_terms_is_not_talked_to(name, caplog):
 
 def test_a_peer_of_another_version_is_not_talked_to(caplog):
     def aged(frame, _before):
-        return [with_body(frame, frame.body.replace(b'"version": 2', b'"version": 1'))]
+        return [with_body(frame, frame.body.replace(b'"version": %d' % VERSION, b'"version": 1'))]
 
     with Pair(tamper=Greeting(aged, MessageKind.HELLO)) as pair:
         pair.until_available(1)
-    assert "version is '1', this site's is 2" in caplog.text
+    assert f"version is '1', this site's is {VERSION}" in caplog.text
 
 
 def test_the_engine_without_pads_says_so_and_nothing_is_half_stored():

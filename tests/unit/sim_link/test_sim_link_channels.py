@@ -56,7 +56,14 @@ BEAM = FreeSpace(
     gate_ps=1000.0,
     source="test",
 )
-LEO = Satellite(altitude_km=500.0, max_elevation_deg=90.0, min_elevation_deg=10.0, source="test")
+LEO = Satellite(
+    altitude_km=500.0,
+    max_elevation_deg=90.0,
+    min_elevation_deg=10.0,
+    sync_hz=1e4,
+    sync_jitter_ps=100.0,
+    source="test",
+)
 
 
 def test_a_watt_of_1550_nanometres_is_seven_point_eight_exa_photons_a_second():

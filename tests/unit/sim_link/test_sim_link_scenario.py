@@ -1,11 +1,14 @@
 from dataclasses import replace
+from math import sqrt
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from qkd_core.errors import ConfigError
 from qkd_sim_link.links import load_scenario
 from qkd_sim_link.physics.detectors import PRESETS
+from qkd_sim_link.physics.satellite import pass_s, seen_at
 from qkd_sim_link.scenario import DEFAULT, load, names
 
 TEXT = (Path(load.__code__.co_filename).parent / "scenarios" / f"{DEFAULT}.toml").read_text()
@@ -109,6 +112,18 @@ def without(text: str, table: str) -> str:
             ["satellite", "min_elevation_deg 60: below max_elevation_deg, 60"],
         ),
         (
+            of("satellite-pass").replace("sync_hz = 1e4", "sync_hz = 0.0"),
+            ["satellite.sync_hz = 0.0: must be a number from 0.1 to 1e+06"],
+        ),
+        (
+            of("satellite-pass").replace("sync_hz = 1e4", "sync_hz = 10.0"),
+            ["sync_hz 10: too slow for this orbit", "up to 3142 ps after", "at most 1820 beside"],
+        ),
+        (
+            of("satellite-pass").replace("sync_jitter_ps = 270.0", "sync_jitter_ps = 439.0"),
+            ["sync_jitter_ps 439: at most 438.178", "jitter_sigma_ps 200", "a period, 1000"],
+        ),
+        (
             of("wdm-metro").replace("launch_dbm = -16.0", "launch_dbm = 40.0"),
             ["wdm.launch_dbm = 40.0: must be a number from -100 to 30"],
         ),
@@ -143,6 +158,19 @@ def test_classical_channels_and_satellites_need_their_medium():
         replace(load(DEFAULT), satellite=satellite)
     with pytest.raises(ConfigError, match="satellite-pass: has no fibre"):
         load("satellite-pass").require_fibre()
+
+
+def test_a_satellite_may_be_followed_as_slowly_as_its_clicks_stay_in_their_slots():
+    """Half a period, 5000 ps, holds five deviations, 5 x 635.8 ps, and what the orbit leaves."""
+    shipped = load("satellite-pass")
+    at_s = pass_s(shipped.satellite) / 2
+    rate = -float(seen_at(shipped.satellite, np.array([at_s])).doppler_rate[0])
+    slowest_hz = sqrt(rate / (5000 - 5 * sqrt(200**2 + 5 * 270**2)) * 1e12)
+    slow = replace(shipped.satellite, sync_hz=1.001 * slowest_hz)
+
+    assert replace(shipped, satellite=slow).satellite == slow
+    with pytest.raises(ConfigError, match="too slow for this orbit"):
+        replace(shipped, satellite=replace(slow, sync_hz=0.999 * slowest_hz))
 
 
 def test_a_preset_stands_for_what_the_table_does_not_say():

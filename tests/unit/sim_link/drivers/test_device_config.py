@@ -1,4 +1,4 @@
-"""What a site file may say of a recording or a tagger as its device."""
+"""What a site file may say of a recording, of tags or of bits, or a tagger as its device."""
 
 import tomllib
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.config.replay import FORMS, ReplaySettings, read_replay
+from keyferry.config.sifted import SiftedReplaySettings, read_sifted_replay
 from keyferry.config.tagger import TaggerSettings, read_tagger
 from qkd_core.errors import ConfigError
 from qkd_core.types.settings_table import SettingsTable
@@ -65,6 +66,15 @@ def test_what_a_recording_cannot_be_is_refused_with_a_line(text, told):
         read_replay(table_of(text), RECORDING)
     assert str(refusal.value).startswith("site.toml: link.device.")
     assert "\n" not in str(refusal.value)
+
+
+def test_recorded_bits_are_replayed_in_real_time_or_at_another_speed():
+    usual = SiftedReplaySettings(recording=RECORDING, speed=1.0)
+    assert read_sifted_replay(table_of(""), RECORDING) == usual
+    told = read_sifted_replay(table_of("speed = 0"), RECORDING)
+    assert told == SiftedReplaySettings(recording=RECORDING, speed=0.0)
+    with pytest.raises(ConfigError, match=r"link\.device\.speed = -1: must be a number from 0"):
+        read_sifted_replay(table_of("speed = -1"), RECORDING)
 
 
 def test_the_formats_are_those_that_can_be_read():
