@@ -13,6 +13,7 @@ from qkd_sim_link.scenario import Fibre, optional, read_fibre
 
 PS_PER_NS = 1000
 SIGMAS = 6.0  # beyond them a Gaussian is nothing
+SHORT_SIGMAS = 3.5  # to each side of a window: 5e-4 of a pulse's coincidences are beyond
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +118,12 @@ class PairScenario:
             raise ConfigError(
                 f"window_ps {self.settings.window_ps}: at most {most:.0f}, so that it takes in no"
                 f" other pulse of a period of {self.pulses.period_ps:g}"
+            )
+        least = 2 * SHORT_SIGMAS * sqrt(2) * jitter_ps
+        if self.pulses.width_sigma_ps and self.settings.window_ps < least:
+            raise ConfigError(
+                f"window_ps {self.settings.window_ps}: at least {least:.0f}, so that it takes in"
+                f" the light of a pulse of width_sigma_ps {self.pulses.width_sigma_ps:g}"
             )
 
 

@@ -10,6 +10,7 @@ from qkd_core.types.settings_table import SettingsTable
 PS_PER_US = 1e6
 PULSES_ALONE = {
     "dead_time_us": "link.pairs.hold_off_ps says when detectors are live",
+    "unevenness": "their double clicks come of dark counts and other pairs",
     "self_test": "receivers of pairs have no light of their own",
 }
 
@@ -30,6 +31,7 @@ def read_monitors(link: SettingsTable) -> MonitorSettings | None:
             double_click_share=_limit(table, "double_click_share"),
             self_test=table.flag("self_test", False),
             balance_share=_limit(table, "balance_share"),
+            unevenness=table.number("unevenness", 1, 100, 1.0),
         )
     table.finish()
     return monitors

@@ -16,6 +16,7 @@ from qkd_core.types.plans import DecoySettings, LinkModel, PairModel, PairSettin
 from qkd_sim_link.links import LinkScenario
 from qkd_sim_link.pair_scenario import PairScenario
 from qkd_sim_link.physics.chain import expected_repeater_model
+from qkd_sim_link.physics.channel import unevenness
 from qkd_sim_link.physics.decoy_bb84 import expected_model
 from qkd_sim_link.physics.pairs import expected_pair_model
 from qkd_sim_link.scenario import Scenario
@@ -142,6 +143,7 @@ def _monitors(scenario: Scenario) -> dict[str, Any]:
     return MONITORS | {
         "dead_time_us": scenario.detector.dead_time_us,
         "self_test": scenario.self_test is not None,
+        "unevenness": unevenness(scenario, scenario.source.settings()),
     }
 
 

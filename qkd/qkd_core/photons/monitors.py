@@ -107,7 +107,8 @@ class Watch:
         if settings.double_click_share is not None:
             gain = kept.slot.size / max(1, plan.settings.n_pulses - (n_dead - 1) * raw.slot.size)
             each = doubles_per_event(gain, plan.settings, plan.qber_expected)
-            require_doubles(n_doubles, kept.slot.size * each, settings.double_click_share, tail)
+            expected = kept.slot.size * each * settings.unevenness
+            require_doubles(n_doubles, expected, settings.double_click_share, tail)
         if settings.arrival_distance is not None:
             arrived = seen.reshape(DETECTORS, PARTS)
             self.arrivals.require(arrived, settings.arrival_distance, tail)
@@ -145,7 +146,8 @@ def doubles_per_event(gain: float, settings: DecoySettings, qber: float) -> floa
     qber  which share of the light takes the wrong port in equal bases
 
     The light at two detectors is independent: (1 - S)(1 - C) for each of Alice's settings, with
-    half of the light to each in unequal bases. Dark counts and afterpulses are taken for light.
+    half of the light to each in unequal bases. Dark counts and afterpulses are taken for light, and
+    light for steady: faint light that changes makes `MonitorSettings.unevenness` times as many.
     """
     if gain <= 0:
         return 0.0

@@ -20,6 +20,7 @@ class MonitorSettings:
     double_click_share  by which share the number of double clicks may be off what is predicted
     self_test           whether the device's own light has to be seen
     balance_share       by which share the clicks of either detector may be off half of their basis
+    unevenness          of the light: the mean of its square over the square of its mean, in a block
     """
 
     false_alarm: float
@@ -28,10 +29,13 @@ class MonitorSettings:
     double_click_share: float | None
     self_test: bool
     balance_share: float | None = None
+    unevenness: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.dead_time_ps >= 0:
             raise ConfigError(f"dead_time_ps {self.dead_time_ps}: 0 or more")
+        if not self.unevenness >= 1:
+            raise ConfigError(f"unevenness {self.unevenness}: 1 or more")
         _check(
             self.false_alarm,
             arrival_distance=self.arrival_distance,

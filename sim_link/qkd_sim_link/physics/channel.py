@@ -63,19 +63,39 @@ def fading_spread(scenario: Scenario, settings: DecoySettings) -> float:
     free_space = scenario.free_space
     if free_space is None:
         return 0.0
+    mean, square = _light(scenario, free_space, settings)
+    light = float(np.mean(mean))
+    if not light:
+        return 0.0
+    variance = np.mean(square - mean**2)
+    memory = 2 * free_space.coherence_ms * 1e-3 / settings.link_s
+    return float(np.sqrt(variance * min(1.0, memory))) / light
+
+
+def unevenness(scenario: Scenario, settings: DecoySettings) -> float:
+    """The mean of a block's squared transmittance over the square of its mean: 1 of steady light.
+
+    Where light is faint, double clicks are so many times as frequent as the mean light explains.
+    """
+    if scenario.free_space is None:
+        return 1.0
+    mean, square = _light(scenario, scenario.free_space, settings)
+    light = float(np.mean(mean))
+    return float(np.mean(square)) / light**2 if light else 1.0
+
+
+def _light(
+    scenario: Scenario, free_space: FreeSpace, settings: DecoySettings
+) -> tuple[Floats, Floats]:
+    """float64[n] each, through a block: mean transmittance and mean of its square."""
     edges = np.linspace(0.0, settings.link_s, FADING_STEPS + 1)
     since_s = (edges[1:] + edges[:-1]) / 2
     distance_km, _ = path(scenario, free_space, since_s)
     pointing = pointing_spread(free_space, distance_km)
     mean = mean_pointing(pointing)
-    squares = (pointing_variance(pointing) + mean**2) * (1 + free_space.scintillation)
+    square = (pointing_variance(pointing) + mean**2) * (1 + free_space.scintillation)
     still = still_transmittance(scenario, since_s)
-    light = float(np.mean(still * mean))
-    if not light:
-        return 0.0
-    variance = np.mean(still**2 * (squares - mean**2))
-    memory = 2 * free_space.coherence_ms * 1e-3 / settings.link_s
-    return float(np.sqrt(variance * min(1.0, memory))) / light
+    return still * mean, still**2 * square
 
 
 def receiver_transmittance(scenario: Scenario) -> float:

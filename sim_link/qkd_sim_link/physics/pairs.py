@@ -45,8 +45,9 @@ class End:
 
     def in_key_basis(self, pair_rate_hz: float) -> float:
         """The fraction of these clicks in the key basis."""
-        lit = pair_rate_hz * self.transmittance
-        return (lit * self.p_key + DETECTORS / 2 * self.dark_rate_hz) / self.clicks_hz(pair_rate_hz)
+        lit, clicks = pair_rate_hz * self.transmittance, self.clicks_hz(pair_rate_hz)
+        in_key = lit * self.p_key + DETECTORS / 2 * self.dark_rate_hz
+        return in_key / clicks if clicks else self.p_key
 
 
 def end_of(scenario: PairScenario, side: Side) -> End:
@@ -59,6 +60,31 @@ def end_of(scenario: PairScenario, side: Side) -> End:
         p_key=receiver.p_key_basis,
         dark_rate_hz=scenario.detector.dark_rate_hz,
     )
+
+
+def detector_rates_hz(scenario: PairScenario, side: Side) -> tuple[float, ...]:
+    """Clicks of each detector (basis << 1 | bit) in a second; each is blind after its own.
+
+    R / (1 + R dead) of steady light (Knoll, Radiation Detection and Measurement, chapter 4). Of a
+    pulse there is one click, and the next may come after those pulses that the dead time covers.
+    """
+    end, detector, source = end_of(scenario, side), scenario.detector, scenario.source
+    dead_s, dark_hz = 1e-9 * detector.dead_time_ns, end.dark_rate_hz
+    rates_hz: list[float] = []
+    for share, error in ((end.p_key, source.key_error), (1 - end.p_key, source.test_error)):
+        eta, wrong = end.transmittance * share, error if side is Side.B else 0.0
+        if scenario.pulses is None:
+            light_hz, dead_light = source.pair_rate_hz * eta / 2, dead_s
+        else:
+            pulses, law = scenario.pulses, law_of(scenario.pulses, source.pair_rate_hz)
+            g = law.unseen_polarisation
+            light_hz = pulses.rate_hz * (1 - g(1 - eta * (1 - wrong)) * g(1 - eta * wrong))
+            own_ps = sqrt(2) * hypot(detector.jitter_sigma_ps, pulses.width_sigma_ps)
+            dead_light = pulses_within(1e3 * detector.dead_time_ns, pulses, own_ps)
+            dead_light /= pulses.rate_hz
+        rate = (light_hz + dark_hz) / (1 + light_hz * dead_light + dark_hz * dead_s)
+        rates_hz += [rate, rate]
+    return tuple(rates_hz)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

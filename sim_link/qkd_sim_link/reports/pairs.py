@@ -1,14 +1,14 @@
 """The report of a source of entangled pairs between two sites."""
 
 from dataclasses import dataclass, replace
+from math import hypot, sqrt
 
 import numpy as np
-import numpy.typing as npt
 
 from qkd_core.types.ids import Side
 from qkd_core.types.plans import PairSettings
 from qkd_sim_link.pair_scenario import SIGMAS, PairScenario
-from qkd_sim_link.physics.pairs import end_of, expected_pair_model, lag_spread_ps, rates
+from qkd_sim_link.physics.pairs import detector_rates_hz, expected_pair_model, lag_spread_ps, rates
 from qkd_sim_link.reports.asked import Asked
 from qkd_sim_link.reports.figures import Figure, Report, absent, in_order
 from qkd_sim_link.reports.intervals import of_rate
@@ -67,7 +67,7 @@ def run_pairs(scenario: PairScenario, asked: Asked) -> PairRun:
         model=model,
         missed=found.missed / (found.missed + found.true),
         even=_even(scenario, settings),
-        clicks=_clicks(scenario),
+        clicks=np.array([detector_rates_hz(scenario, side) for side in Side]),
         keys=keys_of(ahead, model, [block.corrected for block in blocks]),
         confidence=asked.confidence,
     )
@@ -78,7 +78,8 @@ def _even(scenario: PairScenario, settings: PairSettings) -> int:
     """`TaggedLight.even`: the light of other pulses is not met by chance, but at their times."""
     if scenario.pulses is None:
         return HALVES
-    beside = SIGMAS * lag_spread_ps(scenario, settings) + settings.window_ps / 2
+    spread_ps = hypot(lag_spread_ps(scenario, settings), sqrt(2) * scenario.pulses.width_sigma_ps)
+    beside = SIGMAS * spread_ps + settings.window_ps / 2
     return min(HALVES, int((scenario.pulses.period_ps - beside) / max(1, settings.window_ps // 2)))
 
 
@@ -100,16 +101,3 @@ def _all_bases(run: PairRun) -> Figure:
         interval=of_rate(counts, light.common_s, light.confidence),
         expected=all_bases_hz(run.scenario, light.settings),
     )
-
-
-def _clicks(scenario: PairScenario) -> npt.NDArray[np.float64]:
-    """float64[2, 4]: of each end's detectors in a second; each is blind after its own clicks."""
-    dead_s = 1e-9 * scenario.detector.dead_time_ns
-    found = np.empty((2, 4))
-    for place, side in enumerate(Side):
-        end = end_of(scenario, side)
-        lit = scenario.source.pair_rate_hz * end.transmittance
-        of_basis = np.array([end.p_key, end.p_key, 1 - end.p_key, 1 - end.p_key])
-        arriving = lit * of_basis / 2 + end.dark_rate_hz
-        found[place] = arriving / (1 + arriving * dead_s)
-    return found

@@ -113,7 +113,7 @@ def pulsed_g2(
         g2_zero=count / side,
         low=low,
         high=high,
-        net=_net(count / side, dark),
+        net=max(0.0, _net(count / side, dark)),
         net_low=max(0.0, _net(net_low, dark_high)),
         net_high=_net(net_high, dark_low),
         period_ps=period,

@@ -32,7 +32,9 @@ from qkd_core.types.ids import BlockId, Provenance
 from qkd_core.types.monitors import MonitorSettings, Shots
 from qkd_sim_link.attacks.blinding import Blinding
 from qkd_sim_link.attacks.time_shift import TimeShift
+from qkd_sim_link.physics.channel import unevenness
 from qkd_sim_link.physics.decoy_bb84 import Optics
+from qkd_sim_link.sampling.drift import course_of
 from qkd_sim_link.sampling.event import ClickLaw, sample
 from qkd_sim_link.sampling.self_test import fired, with_shots
 from qkd_sim_link.scenario import DEFAULT, SelfTestSource, load
@@ -247,6 +249,28 @@ def test_double_clicks_are_as_many_as_predicted(length_km, n_dead, n_pulses):
     predicted = n_events * doubles_per_event(gain, law.settings, qber=0.01)
 
     assert abs(n_doubles - predicted) < 0.05 * predicted + 5 * sqrt(predicted)
+
+
+def test_light_that_changes_makes_more_double_clicks_by_its_unevenness():
+    """A satellite's pass without dark counts: within 5 standard deviations and 5 %."""
+    scenario = load("satellite-pass")
+    scenario = replace(
+        scenario,
+        free_space=replace(scenario.free_space, sky_radiance=0.0),
+        detector=replace(scenario.detector, dark_probability_per_gate=0.0),
+    )
+    settings = scenario.source.settings()
+    law = ClickLaw.of(scenario, settings, course_of(scenario, settings, 0.0, 6))
+    law = replace(law, hold_off=replace(law.hold_off, n_dead=1, afterpulse=0.0))
+    time_ps, _ = sample(law, 701)
+    slot = np.floor(time_ps / 10_000).astype(np.int64)
+    n_doubles, n_events = int(np.sum(np.diff(slot) == 0)), np.unique(slot).size
+
+    steady = n_events * doubles_per_event(n_events / settings.n_pulses, settings, qber=0.007)
+
+    predicted = steady * unevenness(scenario, settings)
+    assert abs(n_doubles - predicted) < 0.05 * predicted + 5 * sqrt(predicted)
+    assert n_doubles > 1.05 * steady + 5 * sqrt(steady)
 
 
 def test_the_prediction_is_that_of_the_exact_model_without_dark_counts():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from qkd_core.errors import ConfigError
-from qkd_sim_link.physics.channel import fading_spread
+from qkd_sim_link.physics.channel import fading_spread, unevenness
 from qkd_sim_link.physics.course import SEGMENTS_MAX, Course, steady_course, still_course
 from qkd_sim_link.physics.decoy_bb84 import choice_weights, expected_model
 from qkd_sim_link.physics.free_space import mean_pointing, pointing_spread
@@ -252,6 +252,12 @@ def test_the_spread_that_a_plan_leaves_room_for_is_that_of_whole_passes():
     assert found < spread * off
     assert found > spread / sqrt(2) / off
     assert fading_spread(load(DEFAULT), load(DEFAULT).source.settings()) == 0
+    squares = [
+        np.mean(course_of(scenario, settings, 400.0 * i, 6).transmittance ** 2) for i in range(20)
+    ]
+    found = np.mean(squares) / np.mean(light[:20]) ** 2
+    assert found == pytest.approx(unevenness(scenario, settings), rel=0.02)
+    assert unevenness(load(DEFAULT), load(DEFAULT).source.settings()) == 1
 
 
 def test_the_polarisation_drifts_on_from_block_to_block_until_it_is_realigned():

@@ -164,6 +164,11 @@ def test_earlier_pulses_within_a_span_are_counted(span_ps, rate_hz):
     assert 0 <= pulses_within(span_ps, pulses, 30.0)
 
 
+def test_a_window_that_a_pulse_does_not_fit_into_is_refused():
+    with pytest.raises(ConfigError, match=r"window_ps 600: at least 15\d\d, .* width_sigma_ps 150"):
+        replace(SHIPPED, pulses=replace(SHIPPED.pulses, width_sigma_ps=150.0))
+
+
 def test_a_window_that_takes_in_another_pulse_is_refused():
     with pytest.raises(ConfigError, match=r"window_ps 600: at most 4\d\d, .* period of 800"):
         replace(SHIPPED, pulses=replace(SHIPPED.pulses, rate_hz=1.25e9))
