@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from keyferry.clock import SystemClock
+from keyferry.config.device import DeviceSettings, TaggingDevice
 from keyferry.config.replay import ReplaySettings
 from keyferry.config.sifted import SiftedReplaySettings
-from keyferry.config.site import DeviceSettings, SiteSettings, TaggingDevice
+from keyferry.config.site import SiteSettings
 from keyferry.config.tagger import TaggerSettings
 from keyferry.config.vendor import VendorBox
 from keyferry.engine.device_changes import DeviceChanges

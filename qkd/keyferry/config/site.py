@@ -4,20 +4,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from keyferry.config.audit import SIGNING_FILE, AuditSettings, read_audit
+from keyferry.config.device import SiteDevice, read_device
+from keyferry.config.files import Files
 from keyferry.config.light import read_light
 from keyferry.config.monitors import read_monitors, read_pair_monitors
 from keyferry.config.policies import PolicySettings, read_policies
-from keyferry.config.replay import ReplaySettings, read_replay
 from keyferry.config.saes import NAME, read_saes
 from keyferry.config.security import read_security
-from keyferry.config.sifted import (
-    REPLAY_SIFTED,
-    SiftedReplaySettings,
-    read_sifted_replay,
-    require_seen_in_bits,
-)
+from keyferry.config.sifted import SiftedReplaySettings, require_seen_in_bits
 from keyferry.config.store import StoreSettings, read_store
-from keyferry.config.tagger import TAGGERS, TaggerSettings, read_tagger
 from keyferry.config.vendor import VendorBox, read_vendor_keys
 from qkd_api.trust import TlsFiles
 from qkd_core.errors import ConfigError
@@ -33,8 +28,6 @@ from qkd_core.types.vendor import Agreed
 PORTS = (1, 65535)
 NO_CRL = "none"
 IDENTITIES = ("uri", "dns", "cn")
-SIMULATED, REPLAY = "simulated", "replay"
-DRIVERS = (SIMULATED, REPLAY, REPLAY_SIFTED, *TAGGERS)
 SOCKET_PATH_BYTES = 107  # what the kernel takes
 STORE_FILE = "store.sqlite"  # in the state directory
 
@@ -43,23 +36,6 @@ STORE_FILE = "store.sqlite"  # in the state directory
 class Address:
     host: str
     port: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceSettings:
-    """How the engine reaches its end of the link; ``driver`` names the kind."""
-
-    driver: str
-    socket: Path
-    credential: Path
-    timeout_s: float
-
-
-TaggingDevice = DeviceSettings | ReplaySettings | TaggerSettings
-"""What gives the detections of this site's end."""
-
-SiteDevice = TaggingDevice | SiftedReplaySettings
-"""What gives the detections of this site's end, or the bits that it made of them itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,29 +125,13 @@ def load(path: Path) -> SiteSettings:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     top = parse(text, str(path))
-    files = _Files(path.parent)
+    files = Files(path.parent)
     site = _site(top, path, files)
     top.finish()
     return site
 
 
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """Paths in the file, relative to its folder."""
-
-    folder: Path
-
-    def path(self, table: SettingsTable, key: str) -> Path:
-        return self.folder / table.text(key)
-
-    def existing(self, table: SettingsTable, key: str) -> Path:
-        path = self.path(table, key)
-        if not path.is_file():
-            raise table.refuse(key, str(path), "must be a file that exists")
-        return path
-
-
-def _site(top: SettingsTable, file: Path, files: _Files) -> SiteSettings:
+def _site(top: SettingsTable, file: Path, files: Files) -> SiteSettings:
     table = top.table("site")
     kme_id = KmeId(table.text("kme_id", pattern=NAME))
     saes, sae_policies = read_saes(top)
@@ -218,7 +178,7 @@ def _provenances(table: SettingsTable) -> frozenset[Provenance]:
     return frozenset(Provenance(name) for name in names)
 
 
-def _tls(table: SettingsTable, files: _Files) -> TlsFiles:
+def _tls(table: SettingsTable, files: Files) -> TlsFiles:
     tls = TlsFiles(
         ca=files.existing(table, "ca"),
         cert=files.existing(table, "cert"),
@@ -230,7 +190,7 @@ def _tls(table: SettingsTable, files: _Files) -> TlsFiles:
     return tls
 
 
-def _link(table: SettingsTable, files: _Files, side: Side) -> LinkSettings:
+def _link(table: SettingsTable, files: Files, side: Side) -> LinkSettings:
     settings: Agreed
     device: SiteDevice | VendorBox
     model: LinkModel | PairModel | None = None
@@ -241,7 +201,7 @@ def _link(table: SettingsTable, files: _Files, side: Side) -> LinkSettings:
     else:
         settings, model = read_light(table)
         of_pairs = isinstance(settings, PairSettings)
-        device = _device(table.table("device"), files, of_pairs)
+        device = read_device(table.table("device"), files, of_pairs)
         correction = _correction(table)
         monitors = read_pair_monitors(table, side) if of_pairs else read_monitors(table)
         sifts = isinstance(device, SiftedReplaySettings)
@@ -273,29 +233,7 @@ def _correction(table: SettingsTable) -> frozenset[Method]:
     return frozenset(Method(name) for name in named)
 
 
-def _device(table: SettingsTable, files: _Files, of_pairs: bool) -> SiteDevice:
-    driver = table.choice("driver", DRIVERS)
-    if driver != SIMULATED and not of_pairs:
-        raise table.refuse("driver", driver, "must be of link.pairs: it prepares no pulses")
-    device: SiteDevice
-    if driver == REPLAY:
-        device = read_replay(table, files.existing(table, "recording"))
-    elif driver == REPLAY_SIFTED:
-        device = read_sifted_replay(table, files.existing(table, "recording"))
-    elif driver in TAGGERS:
-        device = read_tagger(table, driver)
-    else:
-        device = DeviceSettings(
-            driver=driver,
-            socket=files.path(table, "socket"),
-            credential=files.path(table, "credential"),
-            timeout_s=table.number("timeout_s", 1, 3600, 60.0),
-        )
-    table.finish()
-    return device
-
-
-def _api(table: SettingsTable, files: _Files) -> ApiSettings:
+def _api(table: SettingsTable, files: Files) -> ApiSettings:
     api = ApiSettings(
         listen=_address(table, "listen"),
         metrics=_address(table, "metrics"),

@@ -18,10 +18,10 @@ import numpy as np
 
 from keyferry.bootstrap.serving import ApiParts, run_api
 from keyferry.clock import SystemClock
+from keyferry.config.device import DeviceSettings
 from keyferry.config.site import (
     Address,
     ApiSettings,
-    DeviceSettings,
     LinkSettings,
     SiteSettings,
     TlsFiles,

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from keyferry.bootstrap.devices import driver_of, watched_driver
+from keyferry.config.device import DeviceSettings
 from keyferry.config.replay import ReplaySettings
-from keyferry.config.site import DeviceSettings
 from keyferry.config.vendor import VendorBox
 from keyferry.processes.device_file import told
 from qkd_core.errors import ConfigError
