@@ -7,11 +7,13 @@ from typing import Any, TypeVar
 
 Kind = TypeVar("Kind")
 PROVENANCE_EXTENSION = "keyferry_provenance"  # in a key's key_extension
+LONGEST_TEXT = 200  # characters of somebody else's text
 
 
 class KmeError(Exception):
     """The KME did not give what was asked: its status (None without an answer) and message.
 
+    ``message`` is one line, see `readable`: whatever the KME says ends up in terminals and logs.
     ``retry_after_s`` is the KME's advice, if it gave one. ``in_doubt``: the KME may have done what
     was asked all the same; keys that it gave out are lost then.
     """
@@ -19,8 +21,9 @@ class KmeError(Exception):
     in_doubt = False
 
     def __init__(self, status: int | None, message: str, retry_after_s: int | None = None) -> None:
-        super().__init__(f"{status}: {message}" if status is not None else message)
-        self.status, self.message, self.retry_after_s = status, message, retry_after_s
+        line = readable(message)
+        super().__init__(f"{status}: {line}" if status is not None else line)
+        self.status, self.message, self.retry_after_s = status, line, retry_after_s
 
 
 class KmeUnreachable(KmeError):
@@ -63,6 +66,15 @@ class Status:
     min_key_size: int
     max_sae_id_count: int
     extension: Mapping[str, Any]
+
+
+def readable(text: str) -> str:
+    """Somebody else's text as part of one line: printable characters, single spaces.
+
+    At most `LONGEST_TEXT` characters are kept.
+    """
+    start = text[:LONGEST_TEXT]  # the rest may be large
+    return " ".join("".join(each if each.isprintable() else " " for each in start).split())
 
 
 def keys_from_json(fields: Mapping[str, Any]) -> tuple[Key, ...]:

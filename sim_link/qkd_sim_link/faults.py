@@ -89,12 +89,14 @@ def told_fault(kind: str, told: Mapping[str, object]) -> Fault:
     """A fault as somebody tells it, without times; a number may be a text. Raises ConfigError."""
     if kind not in KINDS:
         raise ConfigError(f"fault {kind!r}: must be one of {', '.join(KINDS)}")
-    numbers = {key for key, what in KINDS[kind].parameters.items() if isinstance(what, Number)}
+    known = KINDS[kind].parameters
+    numbers = {key for key, what in known.items() if isinstance(what, Number)}
     data = {key: _number(value) if key in numbers else value for key, value in told.items()}
     table = SettingsTable(data, f"fault {kind}", "")
-    fault = Fault(kind=kind, values=_values(kind, table))
-    table.finish()
-    return fault
+    for key, value in told.items():
+        if key not in known:  # told before what is missing: it may be that, misspelt
+            raise table.refuse(key, value, f"unknown key (known: {', '.join(known)})")
+    return Fault(kind=kind, values=_values(kind, table))
 
 
 def _values(kind: str, table: SettingsTable) -> dict[str, Value]:

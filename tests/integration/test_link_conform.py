@@ -1,4 +1,7 @@
-"""`keyferry link conform` on the simulated link's drivers, over their sockets and at real time."""
+"""`keyferry link conform` on the simulated link's drivers, over their sockets.
+
+At real time, or faster where light is dim.
+"""
 
 import json
 
@@ -10,11 +13,17 @@ from qkd_sim_link.conformance import pairs, pulses
 from qkd_sim_link.conformance.sources import SOURCE_CHECKS
 
 N_PULSES = len(SOURCE_CHECKS) + len(pulses.CHECKS) + len(pulses.SELF_TEST_CHECKS)
+N_DECOYS = len(SOURCE_CHECKS) + len(pulses.CHECKS)
 N_PAIRS = 2 * len(SOURCE_CHECKS) + len(pairs.CHECKS)
 
 
 @pytest.mark.parametrize(
-    ("driver", "n_checks"), [("simulated", N_PULSES), ("simulated:entangled-25km", N_PAIRS)]
+    ("driver", "n_checks"),
+    [
+        ("simulated", N_PULSES),
+        ("simulated:satellite-pass", N_DECOYS),  # dim at the beginning of its block
+        ("simulated:entangled-25km", N_PAIRS),
+    ],
 )
 def test_the_simulated_drivers_pass_every_check(driver, n_checks):
     done = CliRunner().invoke(conform, [driver, "--json"])

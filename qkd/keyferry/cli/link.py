@@ -9,6 +9,7 @@ from keyferry.cli.link_conform import conform
 from keyferry.cli.link_fault import fault, faults
 from keyferry.cli.link_record import record
 from keyferry.cli.link_run import run
+from keyferry.cli.numbers import SEED, Number
 from keyferry.cli.operate import rekey
 from qkd_core.types.ids import Side
 
@@ -22,8 +23,8 @@ EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--socket-b", type=FILE, required=True, help="Where site B's engine connects.")
 @click.option("--credential-a", type=EXISTING, required=True, help="32 bytes known to A's engine.")
 @click.option("--credential-b", type=EXISTING, required=True, help="32 bytes known to B's engine.")
-@click.option("--time-scale", type=float, help="Link seconds per second, at most.")
-@click.option("--seed", type=int, help="Make the pulses repeatable. For tests only.")
+@click.option("--time-scale", type=Number(), help="Link seconds per second, at most.")
+@click.option("--seed", type=SEED, help="Make the pulses repeatable. For tests only.")
 @click.option("--control-socket", type=FILE, help="Where faults are told: keyferry link fault.")
 @click.option("--control-credential", type=EXISTING, help="32 bytes known to who tells them.")
 @click.option(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keyferry.cli.numbers import EPOCH_S
+
 if TYPE_CHECKING:
     from qkd_sim_link.conformance.opening import Told
     from qkd_sim_link.conformance.trials import Trial
@@ -27,7 +29,7 @@ KINDS = (
     show_default=True,
     help="Of a recording: of detectors 0, 1, ...",
 )
-@click.option("--epoch-s", type=click.FloatRange(1e-6, 3600), help="Length of a recorded epoch.")
+@click.option("--epoch-s", type=EPOCH_S, help="Length of a recorded epoch.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def conform(
     *, driver: str, form: str | None, channels: str, epoch_s: float | None, as_json: bool
@@ -113,15 +115,18 @@ def _boxes(*site_files: Path) -> "Iterator[tuple[Trial, ...]]":
 
     with ExitStack() as stack:
         boxes = {}
-        for site in map(load, site_files):
+        for side, site in zip(Side, map(load, site_files), strict=True):
+            if site.side is not side:
+                raise ConfigError(
+                    f"{site.file}: side = '{site.side}': must be '{side}' at its place in"
+                    " etsi014:SITE_A,SITE_B"
+                )
             if not isinstance(site.link.device, VendorBox):
                 raise ConfigError(
                     f"{site.file}: link.keys is missing: its link has no vendor's box"
                 )
-            boxes[site.side] = stack.enter_context(closing(box_of(site, site.link.device)))
+            boxes[side] = stack.enter_context(closing(box_of(site, site.link.device)))
             key_bits = of_vendor_keys(site.link.settings).key_bits
-        if len(boxes) < len(Side):
-            raise ConfigError(f"{site_files[1]}: the site of the other side than {site_files[0]}")
         yield of_keys(KeyEnds(alice=boxes[Side.A], bob=boxes[Side.B], key_bits=key_bits))
 
 

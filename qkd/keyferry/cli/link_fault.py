@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from keyferry.cli.numbers import Number
+
 if TYPE_CHECKING:
     from qkd_sim_link.control_client import ControlClient
 
@@ -35,7 +37,7 @@ def of_link(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @click.argument("name")
 @click.argument("parameters", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--for", "last_s", type=float, help="Seconds of the wall.")
+@click.option("--for", "last_s", type=Number(), help="Seconds of the wall.")
 @of_link
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def fault(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keyferry.cli.numbers import EPOCH_S, SEED
+
 if TYPE_CHECKING:
     from qkd_core.ports import PairDevice
     from qkd_core.types.ids import Side
@@ -26,8 +28,8 @@ TIMEOUT_S = 60.0
 @click.argument("out_b", type=FILE)
 @click.option("--level", type=click.Choice([TAGS, SIFTED]), default=TAGS, show_default=True)
 @click.option("--epochs", type=click.IntRange(1, 10**6), default=10, show_default=True)
-@click.option("--epoch-s", type=float, help="Link seconds of each; by default the scenario's.")
-@click.option("--seed", type=int, help="Make the recording repeatable.")
+@click.option("--epoch-s", type=EPOCH_S, help="Link seconds of each; by default the scenario's.")
+@click.option("--seed", type=SEED, help="Make the recording repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def record(  # noqa: PLR0913  one parameter per option
     *,
@@ -46,7 +48,8 @@ def record(  # noqa: PLR0913  one parameter per option
     link.device has driver = "replay" make keys of the two files.
 
     Of level "tags" these are time tags; of level "sifted" the bits of equal bases, as our own
-    code finds them, for driver = "replay-sifted". Such bits are secret: the files have mode 0600.
+    code finds them, for driver = "replay-sifted". Either tells the secret bits: the files have
+    mode 0600, and one that exists is not overwritten.
 
     \b
     Examples:
@@ -66,6 +69,8 @@ def record(  # noqa: PLR0913  one parameter per option
     from qkd_sim_link.links import load_link
     from qkd_sim_link.scenario import Scenario
 
+    if out_a.resolve() == out_b.resolve():
+        raise ConfigError(f"{out_a}, {out_b}: one file, each end has its own")
     link = load_link(scenario)
     if isinstance(link, Scenario):
         raise ConfigError(f"{scenario}: only a link of pairs can be recorded for both its ends")

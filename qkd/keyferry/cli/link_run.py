@@ -7,19 +7,21 @@ from pathlib import Path
 
 import click
 
+from keyferry.cli.numbers import SEED, Number
+
 SEED_BITS = 32
 
 
 @click.command()
 @click.argument("scenario")
-@click.option("--seconds", type=click.FloatRange(1e-3, 1e9), help="Of link time, in whole blocks.")
+@click.option("--seconds", type=Number(1e-3, 1e9), help="Of link time, in whole blocks.")
 @click.option(
     "--blocks", type=click.IntRange(1, 10_000), help="As long as the scenario has them; else 10."
 )
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Give the same again; else random.")
+@click.option("--seed", type=SEED, help="Give the same again; else random.")
 @click.option(
     "--confidence",
-    type=click.FloatRange(0.5, 1 - 1e-9),
+    type=Number(0.5, 1 - 1e-9),
     default=0.99,
     show_default=True,
     help="Of each interval.",

@@ -196,7 +196,7 @@ def status_lines(answer: Mapping[str, Any]) -> list[str]:
         "days left": ", ".join(f"{name} {days:.0f}" for name, days in answer["days_left"].items())
         or "unknown: a certificate or the revocation list cannot be read",
         "orphans": f"{answer['orphaned_keys']:,} keys",
-        "alarms": ", ".join(alarms) or "none",
+        "site alarms": ", ".join(alarms) or "none",  # the device has its own, in its line
     }
     return [f"{name:12} {value}" for name, value in lines.items()]
 

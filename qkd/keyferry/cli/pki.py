@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from keyferry.cli.numbers import Number
+
 if TYPE_CHECKING:
     from keyferry.pki.authority import Credential
     from keyferry.pki.folder import PkiFolder
@@ -16,10 +18,10 @@ OUT = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Where to put the certificate and its key, instead of DIRECTORY/saes and so on.",
 )
-DAYS = click.option("--days", type=click.FloatRange(0.001, 3650), default=397, show_default=True)
+DAYS = click.option("--days", type=Number(0.001, 3650), default=397, show_default=True)
 CRL_DAYS = click.option(
     "--crl-days",
-    type=click.FloatRange(0.001, 3650),
+    type=Number(0.001, 3650),
     default=30,
     show_default=True,
     help="When the next revocation list is due; nobody is let in with an older one.",

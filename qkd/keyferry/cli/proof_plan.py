@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from keyferry.cli.numbers import Number
+
 
 @click.command()
 @click.argument("scenario", required=False)
@@ -22,16 +24,16 @@ import click
 )
 @click.option(
     "--dead-time-us",
-    type=click.FloatRange(0, 1e6),
+    type=Number(0, 1e6),
     help="With --site: of B's detectors after a click; else link.monitors says it.",
 )
 @click.option("--pulses", type=click.IntRange(1, 2**40), help="Of a block; else as it is.")
-@click.option("--seconds", type=click.FloatRange(1e-3, 3600), help="Of a block of pairs, likewise.")
+@click.option("--seconds", type=Number(1e-3, 3600), help="Of a block of pairs, likewise.")
 @click.option("--decoys", type=click.IntRange(1, 2), help="Choose so many; else as many as now.")
 @click.option("--theorem", help="By its name; else the default, or what the site file says.")
-@click.option("--eps-sec", type=float, help="Secrecy of a block; 1e-9 with a SCENARIO.")
-@click.option("--eps-cor", type=float, help="Correctness; 1e-15 with a SCENARIO.")
-@click.option("--abort-rate", type=float, help="At most; 0.01 with a SCENARIO.")
+@click.option("--eps-sec", type=Number(), help="Secrecy of a block; 1e-9 with a SCENARIO.")
+@click.option("--eps-cor", type=Number(), help="Correctness; 1e-15 with a SCENARIO.")
+@click.option("--abort-rate", type=Number(), help="At most; 0.01 with a SCENARIO.")
 @click.option(
     "--correction",
     multiple=True,
@@ -40,14 +42,14 @@ import click
 )
 @click.option(
     "--load",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=0.0,
     show_default=True,
     help="Share of the machine that others take.",
 )
 @click.option(
     "--round-trip-s",
-    type=click.FloatRange(0, 60),
+    type=Number(0, 60),
     default=0.0,
     show_default=True,
     help="Of the classical channel.",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keyferry.cli import tags_text
+from keyferry.cli.numbers import TIME_PS, Number
 from qkd_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -119,14 +120,26 @@ def decode(*, file: Path, out: Path | None, to: str, form: str | None, as_json: 
 @click.option(
     "--channels", metavar="A,B", help="By default the first two that have tags, but for sync, 0."
 )
-@click.option("--bin-ps", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option("--bin-ps", type=click.IntRange(1, TIME_PS), default=100, show_default=True)
 @click.option(
-    "--reach-ns", type=click.IntRange(min=1), default=100, show_default=True, help="Largest lag."
+    "--reach-ns",
+    type=click.IntRange(1, TIME_PS // PS_A_NS),
+    default=100,
+    show_default=True,
+    help="Largest lag.",
 )
-@click.option("--period-ps", type=float, help="Of pulses; by default that of the coincidences.")
-@click.option("--delay-ps", type=float, help="Of B; by default where the coincidences stand out.")
 @click.option(
-    "--window-ps", type=click.IntRange(min=1), help="For steady light: how wide, at that delay."
+    "--period-ps", type=Number(1, TIME_PS), help="Of pulses; by default that of the coincidences."
+)
+@click.option(
+    "--delay-ps",
+    type=Number(-TIME_PS, TIME_PS),
+    help="Of B; by default where the coincidences stand out.",
+)
+@click.option(
+    "--window-ps",
+    type=click.IntRange(1, TIME_PS),
+    help="For steady light: how wide, at that delay.",
 )
 @FORMAT
 @AS_JSON

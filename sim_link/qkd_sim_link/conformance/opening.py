@@ -2,16 +2,18 @@
 
 import importlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
 
-from qkd_core.errors import ConfigError, LinkDown
+from qkd_client.wire import readable
+from qkd_core.errors import ConfigError
 from qkd_core.types.ids import BlockId, Side
-from qkd_core.types.plans import PairSettings
+from qkd_core.types.plans import DecoySettings, PairSettings
+from qkd_sim_link.conformance.epoch_length import pairs_of, pulses_of, steady
 from qkd_sim_link.conformance.pairs import PairLink
-from qkd_sim_link.conformance.pulses import Pair, SelfTestedPair
+from qkd_sim_link.conformance.pulses import SelfTestedPair
 from qkd_sim_link.conformance.sifted import SiftedEnds
 from qkd_sim_link.conformance.trials import (
     PATIENCE_S,
@@ -31,15 +33,12 @@ from qkd_sim_link.drivers.sifted_replay import SiftedReplay
 from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob, SimulatedSource
 from qkd_sim_link.formats.sifted import SiftedFile
 from qkd_sim_link.links import TaggedScenario, load_link
-from qkd_sim_link.sampling.event import ClickLaw
 from qkd_sim_link.scenario import DEFAULT, Scenario
 
-CLICKS = 4000  # of an epoch, about
-SHOTS = 200
 EPOCH_S = 0.1  # of recordings without epochs of their own
 SETTINGS = PairSettings(link_s=EPOCH_S, window_ps=600, hold_off_ps=50_000, resolution_ps=128)
 ROOM = 1.0005  # of an epoch's time over that of its tags
-TIME_SCALE = 1.0
+WALL_S = 0.1  # that a simulated epoch may take, beside its sampling
 BLOCK_S = 0.1  # that a block of recorded bits takes
 
 
@@ -52,28 +51,62 @@ class Told:
     epoch_s: float | None = None
 
 
-@contextmanager
-def simulated(scenario_name: str) -> Iterator[tuple[Trial, ...]]:
-    """A link of this process, at real time. Raises ConfigError."""
+def simulated(scenario_name: str) -> AbstractContextManager[tuple[Trial, ...]]:
+    """A link of this process, at real time or as fast as a dim link needs. Raises ConfigError."""
     scenario = load_link(scenario_name or DEFAULT)
-    with ExitStack() as stack:
-        ends = stack.enter_context(local_link(scenario, time_scale=TIME_SCALE))
+    if isinstance(scenario, Scenario):
+        return _simulated_pulses(steady(scenario))
+    return _simulated_pairs(scenario)
 
-        if isinstance(scenario, Scenario):
-            a, b = ends[Side.A], ends[Side.B]
-            alice = SimulatedAlice(a.socket_path, a.token_path, timeout_s=PATIENCE_S)
-            bob = SimulatedBob(b.socket_path, b.token_path, timeout_s=PATIENCE_S)
-            stack.callback(alice.close)
-            stack.callback(bob.close)
-            yield of_pulse_link(_pulses(scenario, alice, bob), bob.source)
-        else:
-            sources: dict[Side, TagSource] = {
-                side: SimulatedSource(end.socket_path, end.token_path, timeout_s=PATIENCE_S)
-                for side, end in ends.items()
-            }
-            for source in sources.values():
-                stack.callback(source.close)
-            yield of_pair_link(_pairs(scenario, sources), sources, joined=True)
+
+@contextmanager
+def _simulated_pulses(scenario: Scenario) -> Iterator[tuple[Trial, ...]]:
+    settings = pulses_of(scenario)
+    with ExitStack() as stack:
+        ends = stack.enter_context(local_link(scenario, time_scale=_time_scale(settings)))
+        a, b = ends[Side.A], ends[Side.B]
+        alice = SimulatedAlice(a.socket_path, a.token_path, timeout_s=PATIENCE_S)
+        bob = SimulatedBob(b.socket_path, b.token_path, timeout_s=PATIENCE_S)
+        stack.callback(alice.close)
+        stack.callback(bob.close)
+        pair = SelfTestedPair(
+            alice=alice,
+            bob=bob,
+            settings=settings,
+            block_ids=numbers(),
+            dead_time_ps=1e6 * scenario.detector.dead_time_us,
+            jitter_sigma_ps=scenario.detector.jitter_sigma_ps,
+            patience_s=PATIENCE_S,
+            self_test=bob,
+        )
+        tested = scenario.self_test is not None
+        yield of_pulse_link(pair if tested else pair.without_self_test(), bob.source)
+
+
+@contextmanager
+def _simulated_pairs(scenario: TaggedScenario) -> Iterator[tuple[Trial, ...]]:
+    settings = pairs_of(scenario)
+    with ExitStack() as stack:
+        ends = stack.enter_context(local_link(scenario, time_scale=_time_scale(settings)))
+        sources: dict[Side, TagSource] = {}
+        for side, end in ends.items():
+            source = SimulatedSource(end.socket_path, end.token_path, timeout_s=PATIENCE_S)
+            stack.callback(source.close)
+            sources[side] = source
+        link = PairLink(
+            alice=EpochEnd(sources[Side.A]),
+            bob=EpochEnd(sources[Side.B]),
+            settings=settings,
+            block_ids=numbers(),
+            dead_time_ps=1e3 * scenario.detector.dead_time_ns,
+            jitter_ps=0.0,  # the simulated dead time is counted from the tags
+            patience_s=PATIENCE_S,
+        )
+        yield of_pair_link(link, sources, joined=True)
+
+
+def _time_scale(settings: DecoySettings | PairSettings) -> float:
+    return max(1.0, settings.link_s / WALL_S)
 
 
 @contextmanager
@@ -147,50 +180,23 @@ def of_vendor(name: str) -> tuple[Trial, ...]:
     module, _, factory = name.partition(":")
     try:
         made = getattr(importlib.import_module(module), factory)()
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"driver {name}: {error}") from error
+    except Exception as error:  # a vendor's module may raise anything
+        raise ConfigError(
+            f"driver {name}: {type(error).__name__}: {readable(str(error))}"
+        ) from error
     if isinstance(made, tuple) and made and all(isinstance(each, Trial) for each in made):
         return made
     if not hasattr(made, "describe"):
         raise ConfigError(f"driver {name}: makes {type(made).__name__}: no driver, and no trials")
     try:
         description: Description = made.describe()
-    except LinkDown as error:
-        raise ConfigError(f"driver {name}: {error}") from error
+    except Exception as error:
+        raise ConfigError(
+            f"driver {name}: describe: {type(error).__name__}: {readable(str(error))}"
+        ) from error
     if not isinstance(description, Description):
         raise ConfigError(f"driver {name}: describe gives {type(description).__name__}")
     return of_source(made, SETTINGS)
-
-
-def _pulses(scenario: Scenario, alice: SimulatedAlice, bob: SimulatedBob) -> Pair:
-    """With blocks of about `CLICKS` clicks, or `SHOTS` of the device's own light."""
-    usual = scenario.source.settings()
-    share = CLICKS / ClickLaw.of(scenario, usual).expected_clicks()
-    if scenario.self_test is not None:
-        share = max(share, SHOTS / (scenario.self_test.rate_hz * usual.link_s))
-    pair = SelfTestedPair(
-        alice=alice,
-        bob=bob,
-        settings=replace(usual, n_pulses=max(1, int(usual.n_pulses * min(1, share)))),
-        block_ids=numbers(),
-        dead_time_ps=1e6 * scenario.detector.dead_time_us,
-        jitter_sigma_ps=scenario.detector.jitter_sigma_ps,
-        patience_s=PATIENCE_S,
-        self_test=bob,
-    )
-    return pair if scenario.self_test is not None else pair.without_self_test()
-
-
-def _pairs(scenario: TaggedScenario, sources: dict[Side, TagSource]) -> PairLink:
-    return PairLink(
-        alice=EpochEnd(sources[Side.A]),
-        bob=EpochEnd(sources[Side.B]),
-        settings=replace(scenario.settings, link_s=min(EPOCH_S, scenario.settings.link_s)),
-        block_ids=numbers(),
-        dead_time_ps=1e3 * scenario.detector.dead_time_ns,
-        jitter_ps=0.0,  # the simulated dead time is counted from the tags
-        patience_s=PATIENCE_S,
-    )
 
 
 def _epoch_s(file: Path, told: Told) -> float:

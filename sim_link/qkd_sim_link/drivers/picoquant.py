@@ -3,8 +3,12 @@
 Written after the library's names and never run with a device. The library writes an overrun of the
 device's own buffer to its log and nowhere else: only an epoch that fills our buffer is seen to be
 lost. Whoever uses it must keep the rate well below what the device hands on.
+
+Whether a device answers is asked by its count rates, of the library below the wrapper: the
+wrapper's own `getCountRates` gives zeros for a device that is gone.
 """
 
+import ctypes
 from fractions import Fraction
 from importlib import import_module
 from math import ceil
@@ -19,6 +23,7 @@ LIBRARY, CONSTANTS = "snAPI.Main", "snAPI.Constants"
 VENDOR = "PicoQuant"
 MS_PER_S = 1000
 EVENTS_MAX = 1 << 25
+CHANNELS_MAX = 64  # that the library writes the rates of
 RATE_MAX_HZ = 5e6  # taken for less than the slowest of these devices hands on; not measured
 
 
@@ -69,6 +74,12 @@ class PicoQuantTagger:
     def abort(self) -> None:
         if self._device is not None:
             self._device.unfold.stopMeasure()
+
+    def answer(self) -> None:
+        device = self._opened()
+        sync, rates = ctypes.c_int(0), (ctypes.c_int * CHANNELS_MAX)()
+        if not device.dll.getCountRates(device.device.ID, ctypes.byref(sync), rates):
+            raise LinkDown(f"{VENDOR}: the device does not tell its count rates")
 
     def close(self) -> None:
         if self._device is not None:

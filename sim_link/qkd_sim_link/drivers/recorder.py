@@ -1,5 +1,6 @@
 """Record what the drivers of both ends give of some blocks, one file of ours an end."""
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from qkd_core.types.ids import BlockId, Side
 from qkd_core.types.plans import PairSettings
 from qkd_sim_link.drivers.contract import TagSource, Verified, settings_digest
 from qkd_sim_link.formats.native import NativeWriter
+from qkd_sim_link.formats.sifted import MODE
 
 Progress = Callable[[int], None]
 
@@ -33,32 +35,45 @@ def record(
 ) -> Recorded:
     """Run blocks 1 to ``n_epochs`` and write the tags of each end to its file in ``outs``.
 
-    Raises ConfigError for a file that exists or cannot be written; LinkDown when an end loses a
-    block. Then no file is left.
+    The files are for their owner alone: of pairs the tags tell the bits. Raises ConfigError for a
+    file that exists or cannot be written; LinkDown when an end loses a block. Then no file is left.
     """
-    for out in outs.values():
-        if out.exists():
-            raise ConfigError(f"{out} exists: it is not overwritten")
-    try:
-        with ExitStack() as stack:
-            files = [stack.enter_context(_EndFile(ends[side], outs[side])) for side in ends]
-            for number in range(1, n_epochs + 1):
-                for file in files:
-                    file.source.arm(BlockId(number), settings)
-                for file in files:
-                    file.take(BlockId(number), settings)
-                progress(number)
-    except BaseException as error:
-        for out in outs.values():
-            out.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise ConfigError(f"{error.filename}: cannot be written ({error.strerror})") from error
-        raise
-    return Recorded(n_epochs, {side: file.n_tags for side, file in zip(ends, files, strict=True)})
+    with ExitStack() as unless_whole:
+        try:
+            for out in outs.values():
+                os.close(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE))
+                unless_whole.callback(out.unlink, missing_ok=True)
+            n_tags = _written(ends, settings, n_epochs, outs, progress)
+        except FileExistsError as error:
+            raise ConfigError(f"{error.filename} exists: it is not overwritten") from error
+        except OSError as error:
+            file = error.filename or "the recording"
+            raise ConfigError(f"{file}: cannot be written ({error.strerror})") from error
+        unless_whole.pop_all()
+    return Recorded(n_epochs, n_tags)
+
+
+def _written(
+    ends: Mapping[Side, TagSource],
+    settings: PairSettings,
+    n_epochs: int,
+    outs: Mapping[Side, Path],
+    progress: Progress,
+) -> dict[Side, int]:
+    """How many tags of each end. Raises OSError, LinkDown."""
+    with ExitStack() as stack:
+        files = {side: stack.enter_context(_EndFile(ends[side], outs[side])) for side in ends}
+        for number in range(1, n_epochs + 1):
+            for file in files.values():
+                file.source.arm(BlockId(number), settings)
+            for file in files.values():
+                file.take(BlockId(number), settings)
+            progress(number)
+    return {side: file.n_tags for side, file in files.items()}
 
 
 class _EndFile:
-    """One end's file; its stream is that of the first batch."""
+    """One end's file, which there is; its stream is that of the first batch."""
 
     def __init__(self, source: TagSource, out: Path) -> None:
         self.source = source

@@ -150,6 +150,12 @@ class ReplaySource:
             yield made(chain, block_id, copied(tags[start:end]), watermark, epoch.clock_state)
 
     def health(self) -> Health:
+        """Of the epochs armed so far. Raises LinkDown when the file cannot be opened any more."""
+        try:
+            with self._replay.path.open("rb"):
+                pass
+        except OSError as error:
+            raise LinkDown(f"{self._replay.path}: {error.strerror}") from error
         return Health(
             at_s=monotonic(),
             counts=tuple(self._counts.values()),

@@ -85,6 +85,11 @@ class SiftedReplay:
             return Outcomes(kept.n_key, kept.n_test, kept.key.copy(), kept.test.copy())
 
     def health(self) -> Health:
+        """Of the epochs armed so far. Raises LinkDown when the file cannot be opened any more."""
+        try:
+            SiftedFile(self._path)
+        except QkdError as error:
+            raise LinkDown(str(error)) from error
         return Health(
             at_s=monotonic(), counts=self._counts, missed=0, fill=0.0, clock_state="unknown"
         )

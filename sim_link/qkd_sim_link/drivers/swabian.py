@@ -2,6 +2,10 @@
 
 Written after the library's names and never run with a device. Rising edges only: a falling edge
 has a negative channel, which a tag of ours has no room for.
+
+Whether a device answers is asked of its sensors. A model without any, the Time Tagger 20, is asked
+for its configuration, which the library may know by itself: one that is unplugged then shows only
+when a recording fails.
 """
 
 from fractions import Fraction
@@ -35,6 +39,7 @@ class SwabianTagger:
         self._serial = serial
         self._device: Any = None
         self._stream: Any = None
+        self._has_sensors = False
 
     def facts(self) -> TaggerFacts:
         return TaggerFacts(
@@ -74,6 +79,16 @@ class SwabianTagger:
             self._stream.stop()
             self._stream = None
 
+    def answer(self) -> None:
+        device = self._opened()
+        try:
+            if self._has_sensors:
+                device.getSensorData()
+            else:
+                device.getConfiguration()
+        except RuntimeError as error:
+            raise LinkDown(f"{VENDOR}: {error}") from error
+
     def close(self) -> None:
         self.abort()
         if self._device is not None:
@@ -86,4 +101,13 @@ class SwabianTagger:
                 self._device = self._library.createTimeTagger(self._serial)
             except RuntimeError as error:
                 raise LinkDown(f"{VENDOR}: {error}") from error
+            self._has_sensors = _has_sensors(self._device)
         return self._device
+
+
+def _has_sensors(device: Any) -> bool:
+    """Of a device that was just taken, which therefore answers."""
+    try:
+        return bool(device.getSensorData())
+    except RuntimeError:
+        return False

@@ -4,8 +4,10 @@ What is different from device to device is a `Tagger`; what every driver must ke
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from threading import Lock
 from time import monotonic
 from typing import Protocol
 
@@ -34,6 +36,7 @@ TAGS_A_BATCH = 1 << 18
 REORDER_PS = 1_000_000
 POLL_S = 0.01
 EXTRA_S = 10.0  # beyond an epoch's time, until its tags are there
+CALL_S = 10.0  # for which a call of the library may keep others waiting; to take a device is slow
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,16 +79,24 @@ class Tagger(Protocol):
     def abort(self) -> None:
         """Stop recording; nothing happens when it does not."""
 
+    def answer(self) -> None:
+        """Ask the device itself for something small, also while it records; take it first."""
+
     def close(self) -> None:
         """Let the device go; `start` takes it again."""
 
 
 class TaggerSource:
-    """One end's device as a driver (`TagSource`)."""
+    """One end's device as a driver (`TagSource`).
+
+    Its health is asked for by a thread of its own; one call of the vendor's library is made at a
+    time, for the device must not be taken twice, and not every library is safe for threads.
+    """
 
     def __init__(self, tagger: Tagger, channels: tuple[int, ...]) -> None:
         """``channels``: those that are recorded, by the device's own numbers."""
         self._tagger, self._channels = tagger, channels
+        self._calling = Lock()
         self._credits = Credits()
         self._armed: tuple[BlockId, PairSettings] | None = None
         self._tags: Tags | None = None
@@ -94,7 +105,7 @@ class TaggerSource:
         self._missed = 0
 
     def describe(self) -> Description:
-        facts = self._tagger.facts()
+        facts = self._facts()
         return Description(
             vendor=facts.vendor,
             model=facts.model,
@@ -110,7 +121,8 @@ class TaggerSource:
         self._credits.renew()
         if not isinstance(settings, PairSettings):
             raise LinkDown("a tagger alone does not know when the first pulse of a block is sent")
-        self._tagger.start(settings.link_s, self._channels)
+        with self._library():
+            self._tagger.start(settings.link_s, self._channels)
         self._armed = block_id, settings
 
     def credit(self, batches: int) -> None:
@@ -120,7 +132,7 @@ class TaggerSource:
         if self._armed is None:
             raise LinkDown("no block is armed")
         (block_id, settings), turn = self._armed, self._credits.epoch
-        facts = self._tagger.facts()
+        facts = self._facts()
         stream = Stream(
             link="",
             side="",
@@ -141,6 +153,9 @@ class TaggerSource:
             yield made(chain, block_id, part, int(part["t"][-1]) if part.size else 0)
 
     def health(self) -> Health:
+        """Our own counts, once the device has answered. Raises LinkDown when it does not."""
+        with self._library():
+            self._tagger.answer()
         return Health(
             at_s=monotonic(),
             counts=tuple(self._counts),
@@ -150,18 +165,38 @@ class TaggerSource:
         )
 
     def stop(self) -> None:
-        self._give_up()
         self._credits.stop()
+        self._give_up()
 
     def close(self) -> None:
         self.stop()
-        self._tagger.close()
+        with self._library():
+            self._tagger.close()
         self._counts = [0] * len(self._channels)
         self._missed = 0
 
+    @contextmanager
+    def _library(self) -> Iterator[None]:
+        """Raises LinkDown when another thread's call does not come back."""
+        if not self._calling.acquire(timeout=CALL_S):
+            raise LinkDown(f"a call of the vendor's library has not come back for {CALL_S:g} s")
+        try:
+            yield
+        finally:
+            self._calling.release()
+
+    def _facts(self) -> TaggerFacts:
+        with self._library():
+            return self._tagger.facts()
+
+    def _is_over(self) -> bool:
+        with self._library():
+            return self._tagger.is_over()
+
     def _give_up(self) -> None:
         if self._armed is not None and self._tags is None:
-            self._tagger.abort()
+            with self._library():
+                self._tagger.abort()
         if self._tags is not None:
             wipe(self._tags.view(np.uint8))
         self._armed, self._tags, self._missed_now = None, None, 0
@@ -169,11 +204,12 @@ class TaggerSource:
     def _take(self, settings: PairSettings, turn: int) -> None:
         """Wait for the recording and keep it, sorted; nothing of one that lost an event."""
         deadline = monotonic() + settings.link_s + EXTRA_S
-        while not self._tagger.is_over():
+        while not self._is_over():
             if monotonic() > deadline:
                 raise LinkDown(f"the tagger still records {EXTRA_S:g} s after the epoch's end")
             self._credits.wait(turn, POLL_S)
-        found = self._tagger.recorded()
+        with self._library():
+            found = self._tagger.recorded()
         order = np.argsort(found.time, kind="stable")
         n = 0 if found.missed else found.time.size
         tags = np.zeros(n, TAG)

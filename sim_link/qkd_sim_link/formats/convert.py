@@ -103,6 +103,7 @@ def _whole(out: Path) -> Iterator[Path]:
     """A file beside ``out`` that takes its name when all is written, and else is removed."""
     part = out.with_name(f"{out.name}.part")
     try:
+        part.touch(mode=0o600)  # tags tell bits, and the recording may be the owner's alone
         yield part
         os.replace(part, out)
     except OSError as error:

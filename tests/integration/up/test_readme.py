@@ -116,7 +116,7 @@ def test_the_formulas_of_the_readme_are_evaluated(up):
 
 def test_the_commands_of_an_operator_find_the_sites_well(up, tmp_path):
     said = typed(block_with("status .keyferry/a"), up.state, folder=tmp_path)
-    assert "alarms       none" in said
+    assert "site alarms  none" in said
     assert ": 0 differences" in said
     assert "complete" in said.splitlines()
     assert (tmp_path / "kme-a.backup").stat().st_size > 1000

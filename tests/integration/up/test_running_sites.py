@@ -199,7 +199,7 @@ def test_an_operator_sees_compares_and_burns(up):
     status = json.loads(keyferry("status", site, "--json").stdout)
     assert status["peer"] == {"kme": "kme-b", "answers": True}
     assert status["alarms"] == {}
-    assert "alarms       none" in keyferry("status", site).stdout
+    assert "site alarms  none" in keyferry("status", site).stdout
 
     for name in "ab":
         done = keyferry("reconcile", up.state / name / "site.toml", "--json")

@@ -73,6 +73,51 @@ def test_every_command_with_a_result_gives_it_as_json_too(command):
     assert ("--json" in options) is (command not in WITHOUT_JSON)
 
 
+NUMBERS = [
+    (name, option)
+    for name, command in EVERY_COMMAND.items()
+    for option in command.params
+    if isinstance(option.type, click.types.FloatParamType)
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), NUMBERS, ids=[f"{name} {option.opts[0]}" for name, option in NUMBERS]
+)
+def test_no_option_takes_a_number_that_is_none(command, option):
+    context = click.Context(EVERY_COMMAND[command])
+    for number in ("nan", "inf", "-inf"):
+        with pytest.raises(click.BadParameter, match=r"is not (a finite number|in the range)"):
+            option.type.convert(number, option, context)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("link", "run", "direct-25km", "--seconds", "nan"),
+        ("link", "run", "direct-25km", "--confidence", "nan"),
+        ("link", "record", "entangled-25km", "a", "b", "--seed", "-1"),
+        ("link", "record", "entangled-25km", "a", "b", "--epoch-s", "1e9"),
+        ("sim-link", "direct-25km", "--seed", "-1"),
+        ("tags", "g2", "a.tags", "--period-ps", "nan"),
+        ("tags", "g2", "a.tags", "--period-ps", "1e300"),
+        ("tags", "g2", "a.tags", "--period-ps", "-5"),
+        ("tags", "g2", "a.tags", "--delay-ps", "nan"),
+        ("tags", "g2", "a.tags", "--delay-ps", "inf"),
+        ("tags", "g2", "a.tags", "--delay-ps", "1e300"),
+        ("tags", "g2", "a.tags", "--bin-ps", "1000000000000000000000"),
+    ],
+    ids=" ".join,
+)
+def test_a_number_that_cannot_be_is_refused_by_its_option_in_one_line(arguments):
+    done = CliRunner().invoke(main, arguments)
+
+    _, _, error = done.stderr.partition("Error: ")
+    assert error.startswith(f"Invalid value for '{arguments[-2]}': ")
+    assert len(error.splitlines()) == 1
+    assert done.exit_code == 2
+
+
 def test_help_imports_neither_numba_nor_flask_nor_the_vault_client():
     code = (
         "import sys, keyferry.cli; keyferry.cli.main(['--help'], standalone_mode=False);"

@@ -90,6 +90,9 @@ def test_what_is_wrong_with_a_device_is_in_capitals(status):
     assert lines["device"] == (
         "clock HOLDOVER, 4,321 events a second, 12 missed, buffer 40% full; ALARMS: hot, fan"
     )
+    assert lines["site alarms"] == "none"  # not of the device, as in the JSON: both by their names
+    assert "alarms" not in lines
+    assert told["alarms"] == {}
 
 
 def test_a_device_that_does_not_answer_says_why_and_since_when(status):

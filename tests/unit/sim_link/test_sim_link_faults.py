@@ -123,6 +123,7 @@ def test_a_fault_that_cannot_be_is_refused_in_one_line(tmp_path, lines, error):
         ("loss-step", {"db": "x"}, "fault loss-step: db = 'x': must be a number from 0 to 100"),
         ("loss-step", {"db": "nan"}, "fault loss-step: db = nan: must be a number"),
         ("loss-step", {"db": 1.0, "dbb": 2}, "fault loss-step: dbb = 2: unknown key"),
+        ("loss-step", {"dB": "3"}, "fault loss-step: dB = '3': unknown key (known: db, end)"),
         ("partition", {"direction": "up"}, "direction = 'up': must be one of both"),
     ],
 )

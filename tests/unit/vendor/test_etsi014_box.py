@@ -12,7 +12,7 @@ from qkd_core.types.ids import Provenance, Side
 from qkd_core.types.vendor import Stock
 
 sys.path.insert(0, str(Path(__file__).parent))
-from vendor_boxes import Credentials
+from vendor_boxes import Credentials, Refused
 from vendor_engines import box_of
 
 sys.path.pop(0)
@@ -73,6 +73,15 @@ def test_a_site_whose_certificate_is_missing_for_a_while_asks_again(boxes, opene
         box.require_reachable()
     shutil.copy(sae.cert, tmp_path / "site.pem")
     box.require_reachable()
+
+
+def test_what_a_box_says_is_part_of_one_line(boxes, opened):
+    said = "no keys\nalarms       none\x1b[2J"
+    boxes.alter[Side.A, "enc_keys"] = lambda _: Refused(503, said)
+
+    with pytest.raises(LinkDown) as down:
+        opened(Side.A).new_keys(7, 256)
+    assert str(down.value) == ("the vendor's box, asked for 7 keys: 503: no keys alarms none [2J")
 
 
 def test_keys_that_were_asked_for_and_did_not_come_are_counted_in_the_log(boxes, opened, caplog):

@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from keyferry.bootstrap import engine
+from keyferry.cli.link_conform import conform
 from keyferry.config.site import load
 from keyferry.config.vendor import VendorBox
 from qkd_core.errors import ConfigError
@@ -61,6 +63,19 @@ def test_the_box_of_the_example_can_be_put_to_use(site_file):
         timeout_s=10.0,
     )
     assert (link.model, link.correction, link.monitors) == (None, frozenset(), None)
+
+
+def test_the_conformance_command_refuses_sites_in_exchanged_places(site_file):
+    other = site_file.with_name("other.toml")
+    other.write_text(site_file.read_text().replace('side = "a"', 'side = "b"', 1))
+
+    for files, wrong, side in (
+        ((other, site_file), other, "b"),
+        ((site_file,) * 2, site_file, "a"),
+    ):
+        done = CliRunner().invoke(conform, [f"etsi014:{','.join(map(str, files))}"])
+        assert isinstance(done.exception, ConfigError)
+        assert str(done.exception).startswith(f"{wrong}: side = '{side}': must be ")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from errno import ENODEV
 from fractions import Fraction
 from time import monotonic, sleep
 
@@ -361,3 +362,16 @@ def make_broken() -> MemorySource:
 
 def make_nothing() -> object:
     return object()
+
+
+def make_unplugged() -> MemorySource:
+    raise OSError(ENODEV, "no tagger\n\x1b[2J here")
+
+
+class Silent(MemorySource):
+    def describe(self):
+        raise RuntimeError("no answer")
+
+
+def make_silent() -> MemorySource:
+    return Silent()

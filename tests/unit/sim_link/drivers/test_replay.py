@@ -217,3 +217,14 @@ def test_numbers_of_blocks_do_not_matter_to_the_counts(file):
     assert sum(health.counts) == sum(sizes)
     source.close()
     assert sum(source.health().counts) == 0
+
+
+def test_a_recording_that_is_taken_away_is_no_device_that_answers(file, tmp_path):
+    kept = tmp_path / "kept.tags"
+    kept.write_bytes(file.read_bytes())
+    source = ReplaySource(Replay(path=kept, speed=0))
+    assert source.health().missed == 0
+
+    kept.unlink()
+    with pytest.raises(LinkDown, match=r"kept\.tags: No such file"):
+        source.health()

@@ -160,6 +160,18 @@ def test_health_counts_bits_by_basis_and_begins_anew(ends):
     assert end.health().counts == (0, 0)
 
 
+def test_a_recording_that_is_taken_away_is_no_device_that_answers(recording, tmp_path):
+    file = tmp_path / "a.sifted"
+    file.write_bytes(recording[Side.A].read_bytes())
+    file.chmod(0o600)
+    end = SiftedReplay(file, Side.A)
+    assert end.health().missed == 0
+
+    file.unlink()
+    with pytest.raises(LinkDown, match=r"a\.sifted: does not exist"):
+        end.health()
+
+
 def test_a_pair_of_recordings_passes_the_checks(recording):
     files = ",".join(str(recording[side]) for side in Side)
     done = CliRunner().invoke(conform, [f"sifted:{files}", "--json"])

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -13,11 +14,11 @@ from qkd_core.errors import ConfigError
 from qkd_core.types.ids import BlockId
 from qkd_core.types.plans import PairSettings
 from qkd_sim_link.conformance.one_end import OneEnd
-from qkd_sim_link.conformance.sources import SOURCE_CHECKS
+from qkd_sim_link.conformance.sources import SOURCE_CHECKS, the_tick_is_honest
 from qkd_sim_link.conformance.verdicts import Verdict, rows
 
 sys.path.insert(0, str(Path(__file__).parent))
-from memory_source import BROKEN, MemorySource
+from memory_source import BROKEN, RATE_HZ, MemorySource
 
 sys.path.pop(0)
 
@@ -43,6 +44,43 @@ def test_a_source_that_breaks_a_promise_is_found_by_its_check(kind, check):
     [row] = rows("end", [tried], end_of(kind()))
     assert row.verdict is Verdict.FAIL
     assert row.reason
+
+
+class Stretched(MemorySource):
+    """Its ticks are a fifth shorter than it says."""
+
+    def drawn(self, seed, link_s):
+        tags = super().drawn(seed, link_s)
+        tags["t"] += (tags["t"] - tags["t"][0]) // 5
+        return tags
+
+
+class CutShort(MemorySource):
+    """It leaves out the last third of an epoch."""
+
+    def drawn(self, seed, link_s):
+        tags = super().drawn(seed, link_s)
+        return tags[: 2 * tags.size // 3]
+
+
+def judged(source, n_tags: int, times: int) -> list[Verdict]:
+    """What is said of its tick in so many epochs of about ``n_tags``."""
+    end = replace(end_of(source), settings=replace(SETTINGS, link_s=n_tags / RATE_HZ))
+    return [row.verdict for _ in range(times) for row in rows("end", [the_tick_is_honest], end)]
+
+
+def test_a_dim_epoch_that_begins_late_and_ends_early_is_no_dishonest_tick():
+    """400 tags lack 1 % of their epoch in one of eleven; now P < 2e-8 of all. Seeds are fixed."""
+    assert judged(MemorySource(), 400, 40) == 40 * [Verdict.PASS]
+
+
+@pytest.mark.parametrize("kind", [Stretched, CutShort])
+def test_a_tick_that_is_far_off_is_found_in_a_dim_epoch(kind):
+    assert judged(kind(), 450, 3) == 3 * [Verdict.FAIL]
+
+
+def test_nothing_is_said_of_a_tick_by_few_tags():
+    assert judged(Stretched(), 200, 3) == 3 * [Verdict.NOT_APPLICABLE]
 
 
 def test_every_check_is_failed_by_some_broken_source():
@@ -103,6 +141,10 @@ def test_the_command_names_what_a_vendor_s_driver_breaks_and_fails():
         ("no_such_module:make", "No module named"),
         ("memory_source:missing", "has no attribute"),
         ("memory_source:make_nothing", "no driver, and no trials"),
+        ("json:dumps", "driver json:dumps: TypeError: dumps() missing 1 required positional"),
+        ("json:__name__", "driver json:__name__: TypeError: 'str' object is not callable"),
+        ("memory_source:make_unplugged", "make_unplugged: OSError: [Errno 19] no tagger [2J here"),
+        ("memory_source:make_silent", "make_silent: describe: RuntimeError: no answer"),
         ("simulated:no-such-link", "no-such-link"),
     ],
 )
@@ -111,6 +153,7 @@ def test_a_driver_that_there_is_not_is_refused_by_name(driver, reason):
 
     assert isinstance(done.exception, ConfigError)
     assert reason in str(done.exception)
+    assert str(done.exception).isprintable()
 
 
 def test_channels_that_are_no_numbers_are_refused():

@@ -1,10 +1,12 @@
 """Drivers of vendors' time taggers, against modules with the names of the vendors' libraries."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from itertools import count
-from time import monotonic
-from types import ModuleType
+from threading import Event
+from time import monotonic, sleep
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from qkd_sim_link.conformance.one_end import OneEnd
 from qkd_sim_link.conformance.sources import SOURCE_CHECKS
 from qkd_sim_link.conformance.verdicts import Verdict, rows
 from qkd_sim_link.drivers import picoquant, swabian
+from qkd_sim_link.drivers import tagger as tagger_module
 from qkd_sim_link.drivers.tagger import TaggerSource
 
 PS_PER_S = 10**12
@@ -87,18 +90,37 @@ class TimeTagStream:
 
 class SwabianDevice:
     open = True
+    plugged = True
 
     def getModel(self):
         return "Time Tagger Ultra"
 
+    def getSensorData(self):
+        self.require_plugged()
+        return [{"FPGA board": {"FPGA Temp": 41.0}}]
 
-def swabian_library() -> dict[str, ModuleType]:
+    def getConfiguration(self):
+        self.require_plugged()
+        return {"fpga devices": []}
+
+    def require_plugged(self):
+        assert self.open
+        if not self.plugged:
+            raise RuntimeError("USB error: no device")
+
+
+class WithoutSensors(SwabianDevice):
+    def getSensorData(self):
+        raise RuntimeError("The Time Tagger 20 does not support sensor readout")
+
+
+def swabian_library(device=SwabianDevice) -> dict[str, ModuleType]:
     library = ModuleType("Swabian.TimeTagger")
 
     def create(serial=""):
         if serial == "gone":
             raise RuntimeError("No Time Tagger connected")
-        return SwabianDevice()
+        return device()
 
     library.createTimeTagger = create
     library.freeTimeTagger = lambda device: setattr(device, "open", False)
@@ -133,11 +155,24 @@ class Unfold:
         self.until = 0.0
 
 
+class HarpLibrary:
+    """What is below the wrapper: 0 for a device that is gone."""
+
+    plugged = True
+
+    def getCountRates(self, name, sync, rates):
+        assert name == ""
+        assert len(rates) == 64
+        return int(self.plugged)
+
+
 class Harp:
     present = True
 
     def __init__(self) -> None:
         self.unfold = Unfold()
+        self.dll = HarpLibrary()
+        self.device = SimpleNamespace(ID="")
         self.deviceConfig = {"Model": "MultiHarp 150 4P"}
 
     def getDevice(self, *serial):
@@ -209,6 +244,72 @@ def test_a_device_that_is_not_there_is_a_link_that_is_down(kind):
         source.describe()
     with pytest.raises(LinkDown):
         source.arm(ONE, SETTINGS)
+
+
+@pytest.mark.parametrize("unplugged", [SwabianDevice, WithoutSensors, HarpLibrary])
+def test_health_is_asked_of_the_device(unplugged, monkeypatch):
+    device = SwabianDevice if unplugged is HarpLibrary else unplugged
+    for module, stand_in in (swabian_library(device) | picoquant_library()).items():
+        monkeypatch.setitem(sys.modules, module, stand_in)
+    tagger = picoquant.PicoQuantTagger if unplugged is HarpLibrary else swabian.SwabianTagger
+    source = TaggerSource(tagger(), CHANNELS)
+    assert source.health().counts == (0, 0, 0, 0)
+
+    monkeypatch.setattr(unplugged, "plugged", False)
+    with pytest.raises(LinkDown, match=r"Swabian Instruments: USB|PicoQuant: the device does not"):
+        source.health()
+    monkeypatch.setattr(unplugged, "plugged", True)
+    assert source.health().missed == 0
+
+
+def test_a_device_that_hangs_when_it_is_asked_holds_up_nothing_for_long(monkeypatch):
+    for module, stand_in in swabian_library().items():
+        monkeypatch.setitem(sys.modules, module, stand_in)
+    monkeypatch.setattr(tagger_module, "CALL_S", 0.1)
+    source, asked, awake = TaggerSource(swabian.SwabianTagger(), CHANNELS), Event(), Event()
+    source.arm(ONE, SETTINGS)
+
+    def hanging(device):
+        asked.set()
+        awake.wait(5)
+        return [{}]
+
+    monkeypatch.setattr(SwabianDevice, "getSensorData", hanging)
+    with ThreadPoolExecutor(1) as pool:
+        health = pool.submit(source.health)
+        assert asked.wait(5)
+        for call in (source.stop, source.describe):
+            with pytest.raises(LinkDown, match=r"has not come back for 0\.1 s"):
+                call()
+        awake.set()
+        assert health.result(5).missed == 0
+    source.stop()
+
+
+def test_health_is_told_of_no_device_that_is_not_there(kind):
+    with pytest.raises(LinkDown):
+        TaggerSource(kind("gone"), CHANNELS).health()
+
+
+def test_health_takes_a_device_once_beside_a_recording(kind, monkeypatch):
+    """The watch and the engine begin together; a library gives a device to one of them."""
+    tagger = kind()
+    opening, times_taken = tagger._opened, count(1)
+    taken = []
+
+    def slowly():
+        if tagger._device is None:
+            taken.append(next(times_taken))
+            sleep(0.05)
+        return opening()
+
+    monkeypatch.setattr(tagger, "_opened", slowly)
+    source = TaggerSource(tagger, CHANNELS)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(source.health), pool.submit(source.arm, ONE, SETTINGS)]
+        for each in asked:
+            each.result(5)
+    assert taken == [1]
 
 
 def test_a_tagger_alone_makes_no_block_of_pulses(kind):

@@ -53,6 +53,8 @@ def read_back(out, to):
 def test_every_column_of_every_tag_is_in_the_file(to, t3, tmp_path, columns):
     out = tmp_path / "out"
     n = convert(t3, surveyed(t3), out, to, silent)
+
+    assert out.stat().st_mode & 0o777 == 0o600
     found = columns(t3)
     tags = read_back(out, to)
     assert tags.dtype == TAG
