@@ -82,10 +82,10 @@ class PicoQuantTagger:
             raise LinkDown(f"{VENDOR}: the device does not tell its count rates")
 
     def close(self) -> None:
-        if self._device is not None:
-            self.abort()
-            self._device.closeDevice()
-            self._device = None
+        device, self._device = self._device, None
+        if device is not None:
+            device.unfold.stopMeasure()
+            device.closeDevice()
 
     def _opened(self) -> Any:
         if self._device is None:

@@ -8,6 +8,8 @@ for its configuration, which the library may know by itself: one that is unplugg
 when a recording fails.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from importlib import import_module
 from typing import Any
@@ -42,28 +44,31 @@ class SwabianTagger:
         self._has_sensors = False
 
     def facts(self) -> TaggerFacts:
+        device = self._opened()
+        with _asked():
+            model = str(device.getModel())
         return TaggerFacts(
             vendor=VENDOR,
-            model=str(self._opened().getModel()),
+            model=model,
             tick=Fraction(1),
             rate_max_hz=RATE_MAX_HZ,
         )
 
     def start(self, seconds: float, channels: tuple[int, ...]) -> None:
         device = self._opened()
-        try:
+        with _asked():
             self._stream = self._library.TimeTagStream(device, EVENTS_MAX, list(channels))
             self._stream.startFor(round(seconds * PS_PER_S))
-        except RuntimeError as error:
-            raise LinkDown(f"{VENDOR}: {error}") from error
 
     def is_over(self) -> bool:
-        return self._stream is None or not self._stream.isRunning()
+        with _asked():
+            return self._stream is None or not self._stream.isRunning()
 
     def recorded(self) -> Recording:
         if self._stream is None:
             raise LinkDown(f"{VENDOR}: nothing was recorded")
-        data = self._stream.getData()
+        with _asked():
+            data = self._stream.getData()
         types = np.asarray(data.getEventTypes())
         told = int(np.asarray(data.getMissedEvents()).sum()) + int(
             np.count_nonzero(types != TIME_TAG)
@@ -75,34 +80,43 @@ class SwabianTagger:
         )
 
     def abort(self) -> None:
-        if self._stream is not None:
-            self._stream.stop()
-            self._stream = None
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with _asked():
+                stream.stop()
 
     def answer(self) -> None:
         device = self._opened()
-        try:
+        with _asked():
             if self._has_sensors:
                 device.getSensorData()
             else:
                 device.getConfiguration()
-        except RuntimeError as error:
-            raise LinkDown(f"{VENDOR}: {error}") from error
 
     def close(self) -> None:
-        self.abort()
-        if self._device is not None:
-            self._library.freeTimeTagger(self._device)
-            self._device = None
+        device, self._device = self._device, None
+        try:
+            self.abort()
+        finally:
+            if device is not None:
+                with _asked():
+                    self._library.freeTimeTagger(device)
 
     def _opened(self) -> Any:
         if self._device is None:
-            try:
+            with _asked():
                 self._device = self._library.createTimeTagger(self._serial)
-            except RuntimeError as error:
-                raise LinkDown(f"{VENDOR}: {error}") from error
             self._has_sensors = _has_sensors(self._device)
         return self._device
+
+
+@contextmanager
+def _asked() -> Iterator[None]:
+    """The library says with RuntimeError that a device is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise LinkDown(f"{VENDOR}: {error}") from error
 
 
 def _has_sensors(device: Any) -> bool:

@@ -4,7 +4,7 @@ What is different from device to device is a `Tagger`; what every driver must ke
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from threading import Lock
@@ -177,11 +177,18 @@ class TaggerSource:
 
     @contextmanager
     def _library(self) -> Iterator[None]:
-        """Raises LinkDown when another thread's call does not come back."""
+        """Raises LinkDown when another thread's call does not come back.
+
+        A device that is gone is let go, so that the next call takes it again once it is back.
+        """
         if not self._calling.acquire(timeout=CALL_S):
             raise LinkDown(f"a call of the vendor's library has not come back for {CALL_S:g} s")
         try:
             yield
+        except LinkDown:
+            with suppress(LinkDown):
+                self._tagger.close()
+            raise
         finally:
             self._calling.release()
 

@@ -262,6 +262,31 @@ def test_health_is_asked_of_the_device(unplugged, monkeypatch):
     assert source.health().missed == 0
 
 
+def test_a_device_that_was_away_is_taken_again(monkeypatch):
+    """Pulled out while it records: the epoch is lost, its handle is let go, the next is made."""
+    for module, stand_in in swabian_library().items():
+        monkeypatch.setitem(sys.modules, module, stand_in)
+    taken = []
+    library = sys.modules["Swabian.TimeTagger"]
+    create = library.createTimeTagger
+    library.createTimeTagger = lambda serial="": taken.append(create(serial)) or taken[-1]
+    source = TaggerSource(swabian.SwabianTagger(), CHANNELS)
+    source.arm(ONE, SETTINGS)
+
+    def unplugged(_stream):
+        raise RuntimeError("USB error: no device")
+
+    with monkeypatch.context() as away:
+        away.setattr(library.TimeTagStream, "isRunning", unplugged)
+        with pytest.raises(LinkDown, match="Swabian Instruments: USB error"):
+            list(source.batches())
+    source.arm(BlockId(2), SETTINGS)
+    source.credit(1000)
+
+    assert sum(batch.header.n for batch in source.batches()) > 0
+    assert [device.open for device in taken] == [False, True]
+
+
 def test_a_device_that_hangs_when_it_is_asked_holds_up_nothing_for_long(monkeypatch):
     for module, stand_in in swabian_library().items():
         monkeypatch.setitem(sys.modules, module, stand_in)
