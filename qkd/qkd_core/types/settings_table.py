@@ -147,7 +147,8 @@ class SettingsTable:
         self._read.add(key)
         if key not in self._data:
             if default is _REQUIRED:
-                close = get_close_matches(key, self._data, n=1)
+                same = [each for each in self._data if each.lower() == key.lower()]
+                close = same or get_close_matches(key, self._data, n=1)
                 hint = f" (is {close[0]} meant?)" if close else ""
                 raise ConfigError(f"{self.file}: {self._prefix}{key} is missing: {said}{hint}")
             return default

@@ -86,6 +86,8 @@ start_s = 2.5
         ("start_s = 0", "faults[0].kind is missing: must be one of loss-step"),
         ('kind = "loss-step"\ndb = 3', "faults[0].start_s is missing: must be a number from 0"),
         ('kind = "loss-step"\nstart_s = 0', "faults[0].db is missing: must be a number from 0"),
+        ('kind = "loss-step"\nstart_s = 0\ndB = 3', "faults[0].db is missing: must be"),
+        ('kind = "loss-step"\nstart_s = 0\ndB = 3', "(is dB meant?)"),
         ('kind = "loss-step"\nstart_s = 0\ndb = -1', "faults[0].db = -1: must be a number from 0"),
         (
             'kind = "loss-step"\nstart_s = 0\ndb = 1\nfor_s = 1',
