@@ -62,7 +62,8 @@ def seen_at(satellite: Satellite, since_rise_s: Numbers) -> Sky:
     above = orbit_km * np.cos(phase) * nearest - EARTH_KM
     return Sky(
         distance_km=distance,
-        elevation_deg=np.degrees(np.arcsin(above / distance)),
+        # rounding may lead beyond 1 where the satellite is overhead
+        elevation_deg=np.degrees(np.arcsin(np.clip(above / distance, -1, 1))),
         doppler=-speed / light,
         doppler_rate=-acceleration / light,
     )

@@ -153,6 +153,14 @@ def test_no_light_of_a_pass_is_later_than_at_culmination(satellite, parts):
     assert most == pytest.approx(1e12 * rate / satellite.sync_hz**2, rel=0.01, abs=0.001)
 
 
+def test_a_satellite_overhead_is_at_90_degrees_however_it_is_rounded():
+    for altitude_km in np.linspace(500, 2000, 301).tolist():
+        shipped = load("satellite-pass").satellite
+        satellite = replace(shipped, altitude_km=altitude_km, max_elevation_deg=90.0)
+        overhead = seen_at(satellite, np.array([pass_s(satellite) / 2]))
+        assert overhead.elevation_deg[0] == pytest.approx(90, abs=1e-5)
+
+
 def test_errors_of_two_measurements_move_the_slots_as_a_straight_line_does():
     satellite = replace(load("satellite-pass").satellite, sync_hz=100.0)
     heard = Heard.before(satellite, np.array([1.0, 1.005, 1.0099999]))
