@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPSConnection
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+
+from qkd_sim_link.scenario import DEFAULT
 
 PATIENCE_S = 180.0
 
@@ -154,9 +157,20 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def start_up(compiled: Path) -> Callable[..., Up]:
+def unhurried(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default scenario, whose link takes its time: at its own it keeps most of a core busy."""
+    text = (files("qkd_sim_link") / "scenarios" / f"{DEFAULT}.toml").read_text()
+    assert text.count("time_scale = 1.0") == 1
+    path = tmp_path_factory.mktemp("scenario") / f"{DEFAULT}.toml"
+    path.write_text(text.replace("time_scale = 1.0", "time_scale = 0.4"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def start_up(compiled: Path, unhurried: Path) -> Callable[..., Up]:
     def start(state: Path, *options: str, output: int = subprocess.DEVNULL) -> Up:
         command = [sys.executable, "-m", "keyferry", "up", "--state", str(state), *options]
+        command += ["--scenario", str(unhurried)]
         environment = os.environ | {"NUMBA_CACHE_DIR": str(compiled)}
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
