@@ -84,10 +84,11 @@ def test_without_a_list_nobody_is_let_in_until_there_is_one_again(own_sites, own
 
 
 def test_a_list_that_runs_out_closes_a_running_site(own_sites, own):
-    own.crl.write_bytes(own.authority.revocation_list({}, 5, days=4 / 86400))
     site = own_sites.start("a")
     sae = own.sae("sae-a1")
     assert let_in(site, sae)
+
+    own.crl.write_bytes(own.authority.revocation_list({}, 5, days=4 / 86400))
 
     eventually(lambda: not let_in(site, sae), 4 + SOON_S)
 
