@@ -68,7 +68,7 @@ compiled: $(VENV)/kernels
 	@$(BIN)/python -c 'from keyferry.processes.warmup import warm_kernels; list(warm_kernels())'
 
 unit: $(VENV)/kernels $(VENV)/tools
-	$(BIN)/pytest -n 2 --dist loadfile tests/unit tests/vectors tests/property tests/reference tests/coverage --durations=5
+	$(BIN)/pytest -n 3 --dist loadfile tests/unit tests/vectors tests/property tests/reference tests/coverage --durations=5
 
 integration: $(VENV)/kernels $(VENV)/tools
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/integration --durations=10

@@ -112,8 +112,9 @@ def _silent(lit: Floats, reach: Floats, n: int) -> Floats:
 def _patterns(quiet: Floats) -> Floats:
     """float64[..., 4]: none clicks, 0 alone, 1 alone, both; from who is silent: 0, 1, both."""
     of_0, of_1, none = np.moveaxis(quiet, -1, 0)
-    found = np.stack([none, of_1 - none, of_0 - none, 1 - of_0 - of_1 + none], axis=-1)
-    return np.maximum(found, 0.0)  # differences of nearly equal numbers, where it is dark
+    found: Floats = np.stack([none, of_1 - none, of_0 - none, 1 - of_0 - of_1 + none], axis=-1)
+    found[found < 0] = 0.0  # differences of nearly equal numbers, where it is dark
+    return found
 
 
 def _with_afterpulses(patterns: Floats, afterpulse: Floats, share: Floats) -> Floats:
