@@ -13,6 +13,7 @@ from qkd_sim_link.scenario import Fibre, optional, read_fibre
 
 PS_PER_NS = 1000
 SIGMAS = 6.0  # beyond them a Gaussian is nothing
+PAIRS_MAX = 100  # of a pulse: far beyond what makes a key
 SHORT_SIGMAS = 3.5  # to each side of a window: 5e-4 of a pulse's coincidences are beyond
 
 
@@ -110,20 +111,28 @@ class PairScenario:
                 f"hold_off_ns {self.settings.hold_off_ps / PS_PER_NS:g}: at least dead_time_ns,"
                 f" {self.detector.dead_time_ns:g}"
             )
-        if self.pulses is None:
-            return
-        jitter_ps = hypot(self.detector.jitter_sigma_ps, self.pulses.width_sigma_ps)
-        most = self.pulses.period_ps - SIGMAS * sqrt(2) * jitter_ps
+        if self.pulses is not None:
+            self._require_pulses_fit(self.pulses)
+
+    def _require_pulses_fit(self, pulses: PumpPulses) -> None:
+        """Raises ConfigError."""
+        if self.source.pair_rate_hz > PAIRS_MAX * pulses.rate_hz:
+            raise ConfigError(
+                f"pair_rate_hz {self.source.pair_rate_hz:g}: at most {PAIRS_MAX} pairs in each of"
+                f" {pulses.rate_hz:g} pulses a second"
+            )
+        jitter_ps = hypot(self.detector.jitter_sigma_ps, pulses.width_sigma_ps)
+        most = pulses.period_ps - SIGMAS * sqrt(2) * jitter_ps
         if self.settings.window_ps > most:
             raise ConfigError(
                 f"window_ps {self.settings.window_ps}: at most {most:.0f}, so that it takes in no"
-                f" other pulse of a period of {self.pulses.period_ps:g}"
+                f" other pulse of a period of {pulses.period_ps:g}"
             )
         least = 2 * SHORT_SIGMAS * sqrt(2) * jitter_ps
-        if self.pulses.width_sigma_ps and self.settings.window_ps < least:
+        if pulses.width_sigma_ps and self.settings.window_ps < least:
             raise ConfigError(
                 f"window_ps {self.settings.window_ps}: at least {least:.0f}, so that it takes in"
-                f" the light of a pulse of width_sigma_ps {self.pulses.width_sigma_ps:g}"
+                f" the light of a pulse of width_sigma_ps {pulses.width_sigma_ps:g}"
             )
 
 

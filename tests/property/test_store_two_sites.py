@@ -243,7 +243,7 @@ class InSqlite(TwoSitesOfOneLink):
 
 
 InMemory.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=40, deadline=None, derandomize=True
+    max_examples=60, stateful_step_count=40, deadline=None, derandomize=True
 )
 InSqlite.TestCase.settings = settings(
     max_examples=30,

@@ -13,12 +13,13 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Protocol, Self
 
+from qkd_client.wire import readable
 from qkd_core.ports import Clock
 from qkd_core.types.device import SILENT_S, ClockState, DeviceFigures
 
 ASK_S = 1.0
 STOP_S = 1.0  # a question under way has so long to end, and else ends with the process
-ALARMS, CHARACTERS = 16, 120  # of the alarms that are shown, and of any text of the device
+ALARMS = 16  # that are shown
 NOT_ASKED = "not asked yet"
 
 
@@ -129,8 +130,3 @@ class DeviceWatch:
             clock_state=ClockState(health.clock_state),
             alarms=tuple(sorted({readable(alarm) for alarm in health.alarms}))[:ALARMS],
         )
-
-
-def readable(text: str) -> str:
-    """A device's text as a part of one line of a log."""
-    return "".join(each for each in text if each.isprintable())[:CHARACTERS]

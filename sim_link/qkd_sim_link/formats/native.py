@@ -19,12 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from qkd_core.errors import ConfigError
+from qkd_core.types.device import ClockState
 from qkd_sim_link.formats.recording import FLAGS, RECORDS_A_BATCH, TIME_MAX, TagBatch
 
 FORMAT, FORMAT_VERSION = "keyferry-tags", 1
 LINE_BYTES_MAX = 1 << 16
 TAGS_A_BATCH_MAX = 1 << 20
-CLOCK_STATES = ("locked", "holdover", "unlocked", "unknown")
+CLOCK_STATES = tuple(state.value for state in ClockState)
 TIMES = (-TIME_MAX, TIME_MAX)
 COUNTS = (0, TIME_MAX)
 

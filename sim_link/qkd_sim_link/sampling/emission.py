@@ -108,10 +108,11 @@ def _places(n: int, chance: float, rng: np.random.Generator) -> Numbers:
 def _cumulated(mean: float, size: float) -> npt.NDArray[np.float64]:
     """float64[m]: how often a negative binomial number is 1, at most 2, ..., in some unit."""
     ratio = mean / (size + mean)
-    weights, k = [1.0], 1
-    while weights[-1] > NOTHING * sum(weights):
+    weights, total = [1.0], 1.0
+    while weights[-1] > NOTHING * total:
+        k = len(weights)
         weights.append(weights[-1] * ratio * (k + size) / (k + 1))
-        k += 1
+        total += weights[-1]
     return np.cumsum(weights)
 
 

@@ -8,11 +8,11 @@ from threading import Event
 import pytest
 
 from keyferry.clock import SystemClock
-from keyferry.engine.device_watch import ALARMS, CHARACTERS, NOT_ASKED, DeviceWatch, EventRate
+from keyferry.engine.device_watch import ALARMS, NOT_ASKED, DeviceWatch, EventRate
+from qkd_client.wire import LONGEST_TEXT
 from qkd_core.errors import LinkDown
 from qkd_core.types.device import ClockState
 from qkd_sim_link.drivers.contract import Health
-from qkd_sim_link.formats.native import CLOCK_STATES
 
 ASK_S, SILENT_S = 0.01, 0.25
 WELL = Health(
@@ -54,10 +54,6 @@ def until(ready: Callable[[], bool]) -> None:
     while not ready():
         assert time.monotonic() < deadline
         time.sleep(0.005)
-
-
-def test_the_watch_knows_the_same_states_of_a_clock_as_the_drivers():
-    assert tuple(ClockState) == CLOCK_STATES
 
 
 def test_a_device_is_asked_again_and_again_and_its_channels_are_added_up(device):
@@ -119,7 +115,7 @@ def test_the_watch_ends_while_the_device_is_silent(device):
 @pytest.mark.parametrize(
     ("answer", "trouble"),
     [
-        (LinkDown("no connection\nto the link"), "no connectionto the link"),
+        (LinkDown("no connection\nto the link"), "no connection to the link"),
         (OSError(), "OSError"),
         (ZeroDivisionError("of its own"), "of its own"),
         (None, "'NoneType' object has no attribute 'counts'"),
@@ -152,7 +148,7 @@ def test_texts_of_a_device_are_one_line_each_and_bounded(device):
         alarms = watch.figures().alarms
 
     assert len(alarms) == ALARMS
-    assert all(each.isprintable() and len(each) <= CHARACTERS for each in alarms)
+    assert all(each.isprintable() and len(each) <= LONGEST_TEXT for each in alarms)
 
 
 def test_a_rate_holds_from_one_epoch_to_the_next_and_falls_when_one_is_overdue():

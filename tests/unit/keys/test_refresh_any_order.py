@@ -162,7 +162,7 @@ def test_a_crash_at_any_effect_of_a_refused_run_ends_at_neither(number, after) -
     assert a.sink.state() == b.sink.state() != (0, 0)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_interleaving_with_crashes_and_outages_ends_at_both_or_neither(data) -> None:
     fuse = Fuse()
@@ -195,7 +195,7 @@ ACTIONS = [
 ]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_interleaving_with_operators_refusals_and_changed_files_ends_alike(data) -> None:
     fuse = Fuse()

@@ -20,7 +20,15 @@ from qkd_core.proofs.terms import Terms
 from qkd_core.types.authentication import MessageKind
 from qkd_core.types.blocks import Detections
 from qkd_core.types.ids import BlockId, LinkId, Provenance
-from qkd_core.types.plans import BlockPlan, DecoySettings, LinkModel, SecurityPolicy
+from qkd_core.types.plans import (
+    BlockPlan,
+    DecoySettings,
+    Interval,
+    LinkModel,
+    PairPlan,
+    PairSettings,
+    SecurityPolicy,
+)
 from qkd_core.types.reconciliation import Method, Reconciliation
 
 TIMEOUT_S = 20.0
@@ -248,3 +256,29 @@ def distil(run_both, plan, entropy) -> Callable[..., Outcome]:
 @pytest.fixture
 def entropy() -> Callable[[int], bytes]:
     return os.urandom
+
+
+@pytest.fixture(scope="session")
+def plan_for() -> Callable[[Reconciliation, int, float], PairPlan]:
+    """A plan of pairs with room for four announced bits of each bit; without a length."""
+    return _plan_for
+
+
+def _plan_for(how: Reconciliation, n_bits: int, qber: float) -> PairPlan:
+    return PairPlan(
+        block_id=BlockId(1),
+        link_id=LinkId("a-b"),
+        theorem="bbm92",
+        policy=SecurityPolicy(eps_sec=1e-9, eps_cor=1e-15, abort_rate=0.01),
+        reconciliation=how,
+        qber_expected=qber,
+        leak_ec_max=4 * n_bits,
+        n_secret=0,
+        segment_pads=0,
+        provenance=Provenance.SIMULATED,
+        config_digest="00" * 32,
+        settings=PairSettings(link_s=1.0, window_ps=1000, hold_off_ps=50_000, resolution_ps=16),
+        key_count=Interval(low=1, high=n_bits),
+        test_count_min=1,
+        test_errors_max=0,
+    )

@@ -11,31 +11,10 @@ from qkd_core.photons.reconciliation import cascade, ldpc
 from qkd_core.ports.link import Outcomes
 from qkd_core.types.authentication import MessageKind
 from qkd_core.types.blocks import PairTallies, SiftedKey
-from qkd_core.types.ids import BlockId, LinkId, Provenance, Side
-from qkd_core.types.plans import Interval, PairPlan, PairSettings, SecurityPolicy
+from qkd_core.types.ids import BlockId, Side
 from qkd_core.types.reconciliation import Method, Reconciliation
 
 N = 20_000
-
-
-def plan(how):
-    return PairPlan(
-        block_id=BlockId(1),
-        link_id=LinkId("a-b"),
-        theorem="bbm92",
-        policy=SecurityPolicy(eps_sec=1e-9, eps_cor=1e-15, abort_rate=0.01),
-        reconciliation=how,
-        qber_expected=0.02,
-        leak_ec_max=2 * N,
-        n_secret=0,
-        segment_pads=0,
-        provenance=Provenance.SIMULATED,
-        config_digest="00" * 32,
-        settings=PairSettings(link_s=1.0, window_ps=1000, hold_off_ps=50_000, resolution_ps=16),
-        key_count=Interval(low=1, high=N),
-        test_count_min=1,
-        test_errors_max=0,
-    )
 
 
 def sifted(seed):
@@ -72,7 +51,7 @@ def arrays_of(end):
 
 @pytest.mark.parametrize("name", HOWS)
 @pytest.mark.parametrize("roles_swap", [False, True])
-def test_a_broken_channel_leaves_nothing_of_the_key_behind(monkeypatch, name, roles_swap):
+def test_a_broken_channel_leaves_nothing_of_the_key_behind(monkeypatch, plan_for, name, roles_swap):
     method, how = HOWS[name]
     how = Reconciliation(
         method=how.method, variant=how.variant, frame_bits=how.frame_bits, roles_swap=roles_swap
@@ -86,7 +65,7 @@ def test_a_broken_channel_leaves_nothing_of_the_key_behind(monkeypatch, name, ro
 
     monkeypatch.setattr(method, maker, remembered)
     with pytest.raises(ChannelError, match="broken"):
-        method.reconcile_alice(sifted(1), Broken(), plan(how), os.urandom)
+        method.reconcile_alice(sifted(1), Broken(), plan_for(how, N, 0.02), os.urandom)
 
     kept = arrays_of(made[0])
     assert sum(array.size for array in kept) > 300

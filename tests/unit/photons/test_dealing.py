@@ -2,15 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qkd_core.photons.reconciliation.dealing import dealt, put_back
 from qkd_core.photons.reconciliation.stage import disclosed_expected, reconcile_alice, reconcile_bob
 from qkd_core.types.bits import pack
 from qkd_core.types.blocks import PairTallies, SiftedKey
-from qkd_core.types.ids import BlockId, LinkId, Provenance
-from qkd_core.types.plans import Interval, PairPlan, PairSettings, SecurityPolicy
+from qkd_core.types.ids import BlockId
 from qkd_core.types.reconciliation import Method, Reconciliation
 
 N_BITS = 3_000_040
@@ -21,6 +20,7 @@ def words(n_bits):
     return np.arange(1, (n_bits + 63) // 64 + 1, dtype=np.uint64)
 
 
+@settings(deadline=None)
 @given(lengths)
 def test_what_is_dealt_can_be_put_back(n_bits):
     before = words(n_bits)
@@ -31,22 +31,37 @@ def test_what_is_dealt_can_be_put_back(n_bits):
     np.testing.assert_array_equal(put_back(there, n_bits), before)
 
 
+@settings(deadline=None)
 @given(lengths.filter(lambda n: n % 64))
 def test_a_word_that_is_not_full_stays_the_last(n_bits):
     assert dealt(words(n_bits), n_bits)[-1] == (n_bits + 63) // 64
 
 
-@given(st.integers(4, 20_000), st.data())
+# Of the last ones the g nearest to the golden ratio has a partial quotient of hundreds: a
+# frame would have up to 2 % too many words of one part.
+AWKWARD = [2, 3, 4, 6, 54, 150, 16_974, 18_954, 69_810, 118_686]
+
+
+@settings(deadline=None)
+@given(st.one_of(st.integers(4, 20_000), st.sampled_from(AWKWARD)), st.data())
 def test_any_run_has_its_share_of_every_part_of_the_block(n_words, data):
-    """Of a part with a share p of the block a run of m words has m p, but for a few words."""
     run = data.draw(st.integers(1, n_words))
     first = data.draw(st.integers(0, n_words - run))
-    low, high = sorted(data.draw(st.tuples(*[st.integers(0, n_words)] * 2)))
 
+    assert unevenness(n_words, first, run) <= 4 + 2 * np.log2(run)
+
+
+@pytest.mark.parametrize("n_words", AWKWARD)
+def test_frames_of_awkward_lengths_are_spread_as_well(n_words):
+    for run in {max(1, n_words // part) for part in (2, 3, 14, 50)}:
+        assert unevenness(n_words, 0, run) <= 4 + 2 * np.log2(run)
+
+
+def unevenness(n_words, first, run):
+    """By how many words a run differs at most from its share of a part of the block, any part."""
     there = dealt(words(64 * n_words), 64 * n_words)[first : first + run].astype(np.int64) - 1
-
-    found = int(np.sum((there >= low) & (there < high)))
-    assert abs(found - run * (high - low) / n_words) <= 4 + 2 * np.log2(run)
+    found = np.concatenate([[0], np.cumsum(np.bincount(there, minlength=n_words))])
+    return np.ptp(found - np.arange(n_words + 1) * run / n_words)
 
 
 def climbing(rng):
@@ -62,7 +77,9 @@ def climbing(rng):
     [(Method.LDPC, "single"), (Method.LDPC, "blind"), (Method.CASCADE, "fast4")],
     ids=lambda each: str(each),
 )
-def test_a_block_is_corrected_as_if_its_errors_were_spread_evenly(run_both, method, variant):
+def test_a_block_is_corrected_as_if_its_errors_were_spread_evenly(
+    run_both, plan_for, method, variant
+):
     """Of LDPC's frames a few in 400 may fail; with this seed none does. Undealt, many do."""
     rng = np.random.default_rng(5)
     alice, bob = climbing(rng)
@@ -74,7 +91,7 @@ def test_a_block_is_corrected_as_if_its_errors_were_spread_evenly(run_both, meth
         )
         for bits in (alice, bob)
     ]
-    planned = plan(how, qber)
+    planned = plan_for(how, N_BITS, qber)
 
     out = run_both(
         lambda channel: reconcile_alice(keys[0], channel, planned, rng.bytes),
@@ -88,23 +105,3 @@ def test_a_block_is_corrected_as_if_its_errors_were_spread_evenly(run_both, meth
     assert out.alice.effort.frames_failed == 0
     expected = disclosed_expected(N_BITS, qber, how)
     assert out.alice.disclosed.about_key < 1.02 * expected.about_key
-
-
-def plan(how, qber):
-    return PairPlan(
-        block_id=BlockId(1),
-        link_id=LinkId("a-b"),
-        theorem="bbm92",
-        policy=SecurityPolicy(eps_sec=1e-9, eps_cor=1e-15, abort_rate=0.01),
-        reconciliation=how,
-        qber_expected=qber,
-        leak_ec_max=N_BITS,
-        n_secret=0,
-        segment_pads=0,
-        provenance=Provenance.SIMULATED,
-        config_digest="00" * 32,
-        settings=PairSettings(link_s=1.0, window_ps=1000, hold_off_ps=50_000, resolution_ps=16),
-        key_count=Interval(low=1, high=N_BITS),
-        test_count_min=1,
-        test_errors_max=0,
-    )

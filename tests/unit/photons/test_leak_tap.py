@@ -18,8 +18,7 @@ from qkd_core.photons.reconciliation.stage import reconcile_alice, reconcile_bob
 from qkd_core.types.authentication import MessageKind
 from qkd_core.types.bits import n_words, pack
 from qkd_core.types.blocks import PairTallies, SiftedKey
-from qkd_core.types.ids import BlockId, LinkId, Provenance
-from qkd_core.types.plans import Interval, PairPlan, PairSettings, SecurityPolicy
+from qkd_core.types.ids import BlockId
 from qkd_core.types.reconciliation import Method, Reconciliation
 
 QBER = 0.02
@@ -33,28 +32,8 @@ def how_of(method, variant, frame_bits, roles_swap):
     )
 
 
-def plan_for(how, n_bits, planned):
-    return PairPlan(
-        block_id=BlockId(1),
-        link_id=LinkId("a-b"),
-        theorem="bbm92",
-        policy=SecurityPolicy(eps_sec=1e-9, eps_cor=1e-15, abort_rate=0.01),
-        reconciliation=how,
-        qber_expected=planned,
-        leak_ec_max=4 * n_bits,
-        n_secret=0,
-        segment_pads=0,
-        provenance=Provenance.SIMULATED,
-        config_digest="00" * 32,
-        settings=PairSettings(link_s=1.0, window_ps=1000, hold_off_ps=50_000, resolution_ps=16),
-        key_count=Interval(low=1, high=n_bits),
-        test_count_min=1,
-        test_errors_max=0,
-    )
-
-
 @pytest.fixture
-def tapped(run_both):
+def tapped(run_both, plan_for):
     """Correct ``n_bits`` with ``qber``; what both ends got, and all bodies in their order."""
 
     def run(how, n_bits, qber, seed, planned=QBER):

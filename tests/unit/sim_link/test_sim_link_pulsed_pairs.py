@@ -9,7 +9,7 @@ from math import exp, sqrt
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare, nbinom
 
@@ -40,6 +40,7 @@ def drawn(scenario, etas, seconds, seed=3):
     return emitted(scenario, ends, (0.0, 1e12 * seconds), np.random.default_rng(seed))
 
 
+@settings(deadline=None)
 @given(st.floats(1e-4, 2), chances, chances, st.floats(0, 0.5))
 def test_one_mode_is_the_source_of_ma_fung_and_lo(lam, eta_a, eta_b, error):
     """Their gain and error rate without dark counts; lambda is half of the mean number of pairs."""
@@ -59,6 +60,7 @@ def test_one_mode_is_the_source_of_ma_fung_and_lo(lam, eta_a, eta_b, error):
         assert with_errors == pytest.approx(theirs, rel=0.01, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.floats(1e-4, 2), chances, chances)
 def test_many_modes_are_independent_pairs(mean, eta_a, eta_b):
     gain = 1 - exp(-mean * eta_a) - exp(-mean * eta_b)
@@ -67,6 +69,7 @@ def test_many_modes_are_independent_pairs(mean, eta_a, eta_b):
     assert PulseLaw(mean, 1e9).both((eta_a, eta_b)) == pytest.approx(gain, rel=1e-6, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.floats(1e-4, 2), st.floats(1, 50), chances, st.floats(0, 0.5))
 def test_bases_share_the_events_and_errors_are_at_most_half(mean, modes, share, error):
     law, etas = PulseLaw(mean, modes), (0.3, 0.6)
@@ -156,12 +159,23 @@ def test_nothing_comes_of_a_dark_source():
     assert drawn(pumped(1e6), (0.0, 0.0), 0.01).time_ps.size == 0
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1e6), st.floats(1e6, 1e10))
 def test_earlier_pulses_within_a_span_are_counted(span_ps, rate_hz):
     pulses = PumpPulses(rate_hz=rate_hz, modes=1.0, width_sigma_ps=0.0, source="this test")
 
     assert pulses_within(span_ps, pulses, 0.0) == pytest.approx(span_ps // pulses.period_ps, abs=1)
     assert 0 <= pulses_within(span_ps, pulses, 30.0)
+
+
+def test_more_pairs_in_a_pulse_than_can_be_meant_are_refused_and_fewer_are_all_drawn():
+    with pytest.raises(ConfigError, match=r"pair_rate_hz 1.01e\+10: at most 100 pairs in each of"):
+        pumped(1.01e10)
+    for modes in (1.0, 1e6):
+        light = drawn(pumped(1e10, modes=modes), (0.9, 0.9), 1e-4)
+        mean, n_pulses = 100 * 0.99, 1e4
+        spread = sqrt(n_pulses * mean * (1 + mean / (2 * modes)))
+        assert abs(light.time_ps.size - n_pulses * mean) < Z_MAX * spread
 
 
 def test_a_window_that_a_pulse_does_not_fit_into_is_refused():
