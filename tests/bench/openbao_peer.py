@@ -7,12 +7,11 @@ which leaves nobody the rights that the measured calls need.
 
 import json
 import os
-import socket
 import subprocess
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from hvac.exceptions import InvalidRequest
 from keyferry.pki.authority import Authority
 from keyferry.private_files import write_private
 from keyferry.up import openbao
+from keyferry.up.ports import claim_port
 from qkd_kms_adapters.vault_session import connect
 
 READY_S = 10.0
@@ -47,12 +47,6 @@ class OpenBao:
         return {"X-Vault-Token": self.token}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def running(
     folder: Path,
@@ -69,18 +63,18 @@ def running(
     credential = authority.issue(
         folder / "tls", "openbao", ip_addresses=["127.0.0.1"], server=True, client=False
     )
-    port = free_port()
-    config = openbao.prepare(folder, credential, port=port, cluster_port=free_port())
-    _audit_and_mutual_tls(config, folder, authority, settings or {})
-    with (folder / "server.log").open("ab") as log:
+    with ExitStack() as claims, (folder / "server.log").open("ab") as log:
+        port, cluster_port = claim_port(claims), claim_port(claims)
+        config = openbao.prepare(folder, credential, port=port, cluster_port=cluster_port)
+        _audit_and_mutual_tls(config, folder, authority, settings or {})
         process = subprocess.Popen(openbao.command(folder), stdout=log, stderr=log, env={})
-    try:
-        url = f"https://127.0.0.1:{port}"
-        openbao.wait_ready(url, authority.certificate)
-        yield OpenBao(url, _set_up(url, authority.certificate, prepare))
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
+        try:
+            url = f"https://127.0.0.1:{port}"
+            openbao.wait_ready(url, authority.certificate)
+            yield OpenBao(url, _set_up(url, authority.certificate, prepare))
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
 
 
 def _audit_and_mutual_tls(

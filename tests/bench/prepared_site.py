@@ -19,7 +19,8 @@ from keyferry.config.site import SiteSettings, load
 from keyferry.pki.authority import Authority, Credential
 from keyferry.store.sealing import new_root_key
 from keyferry.store.sqlite import Store, open_store
-from keyferry.up.layout import Ports, StateDirectory, chosen_ports, claimed, furnish
+from keyferry.up.layout import StateDirectory, claimed, furnish
+from keyferry.up.ports import Ports, claimed_ports
 from keyferry.up.site_files import write_site_files
 from qkd_core.types.ids import BlockId, Provenance, SaeId, Side
 from qkd_core.types.keys import BlockLayout, KeyRequest, NewBlock
@@ -68,9 +69,8 @@ class PreparedSite:
 def prepared_site(folder: Path) -> Iterator[PreparedSite]:
     """Certificates, ports and site files of both sites, in ``folder``."""
     scenario = load_scenario(SCENARIO)
-    with claimed(folder) as state:
+    with claimed(folder) as state, claimed_ports(state) as ports:
         furnish(state)
-        ports = chosen_ports(state)
         write_site_files(state, ports, state.root / "run", scenario, expected_model(scenario))
         yield PreparedSite(state, ports)
 

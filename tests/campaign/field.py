@@ -18,7 +18,8 @@ import tomli_w
 from keyferry.bootstrap.stores import store_of
 from keyferry.config.site import SiteSettings, load
 from keyferry.processes.supervisor import Part, keyferry_command, spawn
-from keyferry.up.layout import StateDirectory, chosen_ports, furnish, socket_folder
+from keyferry.up.layout import StateDirectory, furnish, socket_folder
+from keyferry.up.ports import claimed_ports
 from keyferry.up.site_files import write_site_files
 from qkd_core.types.ids import BlockId, LinkId, Provenance, Side
 from qkd_core.types.keys import BlockLayout, NewBlock
@@ -113,9 +114,9 @@ def prepared(folder: Path, stock_bytes: int) -> Iterator[Field]:
     folder.chmod(0o700)
     state = StateDirectory(folder)
     furnish(state)
-    with socket_folder(state) as sockets:
+    with socket_folder(state) as sockets, claimed_ports(state) as ports:
         scenario = load_scenario("direct-25km")
-        write_site_files(state, chosen_ports(state), sockets, scenario, expected_model(scenario))
+        write_site_files(state, ports, sockets, scenario, expected_model(scenario))
         for side in Side:
             file = state.site(side).site_file
             content = tomllib.loads(file.read_text()) | {"policies": []}

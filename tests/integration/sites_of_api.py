@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from free_ports import free_port
 
 from keyferry.pki.authority import Authority, Credential
 from qkd_api.identity import kme_uri, sae_uri
@@ -25,12 +25,6 @@ from qkd_core.types.ids import KmeId, SaeId
 SCRIPT = Path(__file__).parent / "api" / "site_process.py"
 SAES = {"sae-a1": "kme-a", "sae-a2": "kme-a", "sae-b1": "kme-b", "sae-b2": "kme-b"}
 START_S = 30.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @dataclass

@@ -29,7 +29,8 @@ from keyferry.audit.verify import verify
 from keyferry.bootstrap.stores import store_of
 from keyferry.config.site import STORE_FILE, load
 from keyferry.store.checks.examples import example_bytes
-from keyferry.up.layout import StateDirectory, chosen_ports, furnish
+from keyferry.up.layout import StateDirectory, furnish
+from keyferry.up.ports import Ports, claimed_ports
 from keyferry.up.site_files import write_site_files
 from qkd_core.types.ids import BlockId, Provenance, Side
 from qkd_core.types.keys import BlockLayout, NewBlock
@@ -108,12 +109,11 @@ def children(pid: int) -> list[int]:
 class TwoSites:
     """Site files, certificates and one common block; the processes are started by the test."""
 
-    def __init__(self, root: Path, collector: Collector) -> None:
-        self.state = StateDirectory(root)
-        furnish(self.state)
-        self.ports = chosen_ports(self.state)
+    def __init__(self, state: StateDirectory, ports: Ports, collector: Collector) -> None:
+        self.state, self.ports = state, ports
+        furnish(state)
         scenario = load_scenario("direct-25km")
-        write_site_files(self.state, self.ports, root, scenario, expected_model(scenario))
+        write_site_files(state, ports, state.root, scenario, expected_model(scenario))
         for side in Side:
             file = self.site_file(side)
             settings = tomllib.loads(file.read_text())
@@ -244,12 +244,14 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[TwoSites]:
-    made = TwoSites(tmp_path_factory.mktemp("audit"), collector)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
+    state = StateDirectory(tmp_path_factory.mktemp("audit"))
+    with claimed_ports(state) as ports:
+        made = TwoSites(state, ports, collector)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()
 
 
 def test_the_sites_countersign_each_other_and_verify(sites):

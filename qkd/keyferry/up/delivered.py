@@ -3,8 +3,9 @@
 import hvac
 
 from keyferry.plugin.declaring import MOUNT
-from keyferry.up.layout import HOST, Ports, StateDirectory
+from keyferry.up.layout import HOST, StateDirectory
 from keyferry.up.openbao import KV_MOUNT, OpenBaoFiles
+from keyferry.up.ports import Ports
 from keyferry.up.site_files import KV_PREFIX, POLICY
 from qkd_core.errors import SinkRejected
 from qkd_core.types.ids import Side

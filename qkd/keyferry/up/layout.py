@@ -3,12 +3,10 @@
 import fcntl
 import json
 import os
-import random
 import secrets
-import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,42 +22,7 @@ SAES = {SaeId("sae-a"): Side.A, SaeId("sae-b"): Side.B, SaeId("sae-c"): Side.B}
 KMES = {Side.A: KmeId("kme-a"), Side.B: KmeId("kme-b")}
 HOST = "127.0.0.1"
 LOCK = "keyferry-up.lock"
-FIRST_PORT, LAST_PORT = 20_000, 32_000  # no outgoing connection is given one of these
 SOCKET_PATH_LIMIT = 100  # bytes; the kernel takes 107
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SitePorts:
-    """Of one site. ``line_to_kme``: where the link carries its peer's calls to ``kme``, if any."""
-
-    kme: int
-    metrics: int
-    openbao: int
-    openbao_cluster: int
-    line_to_kme: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """``line_to_channel``: where the link carries A's engine to the ``channel`` of B's, if any."""
-
-    channel: int
-    a: SitePorts
-    b: SitePorts
-    line_to_channel: int | None = None
-
-    def site(self, side: Side) -> SitePorts:
-        return self.a if side is Side.A else self.b
-
-    def channel_from(self, side: Side) -> int:
-        """Where this site's engine listens, or connects to."""
-        line = self.line_to_channel if side is Side.A else None
-        return line or self.channel
-
-    def kme_from(self, side: Side) -> int:
-        """Where this site reaches its peer's KME."""
-        peer = self.site(side.other)
-        return peer.line_to_kme or peer.kme
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,33 +194,3 @@ def _share_secret(state: StateDirectory) -> None:
 
 def write_endpoints(state: StateDirectory, content: dict[str, object]) -> None:
     write_private(state.endpoints, json.dumps(content, indent=2).encode() + b"\n")
-
-
-def chosen_ports(state: StateDirectory, *, lines: bool = False) -> Ports:
-    """The ports of the last start where they are still free, else others that are.
-
-    ``lines``: with those of the lines that the link carries.
-    """
-    file = state.root / "ports.json"
-    of_site = ["kme", "metrics", "openbao", "openbao_cluster", *(["line_to_kme"] * lines)]
-    of_both = ["channel", *(["line_to_channel"] * lines)]
-    names = [*of_both, *(f"{side}.{name}" for side in Side for name in of_site)]
-    before: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
-    with ExitStack() as held:  # all at once, so that no port is chosen twice
-        chosen = {name: _free_port(held, before.get(name, 0)) for name in names}
-    write_private(file, json.dumps(chosen).encode())
-    a, b = (SitePorts(**{name: chosen[f"{side}.{name}"] for name in of_site}) for side in Side)
-    return Ports(a=a, b=b, **{name: chosen[name] for name in of_both})
-
-
-def _free_port(held: ExitStack, wanted: int) -> int:
-    others = random.SystemRandom().sample(range(FIRST_PORT, LAST_PORT), 200)
-    for port in filter(None, (wanted, *others)):
-        listener = held.enter_context(socket.socket())
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, port))
-        except OSError:
-            continue
-        return port
-    raise ConfigError(f"no free port on {HOST} from {FIRST_PORT} to {LAST_PORT}")

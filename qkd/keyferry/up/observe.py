@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from keyferry.up.layout import HOST, Ports
+from keyferry.up.layout import HOST
+from keyferry.up.ports import Ports
 from qkd_core.types.ids import Side
 
 TIMEOUT_S = 5.0

@@ -19,13 +19,12 @@ from keyferry.up.layout import (
     HOST,
     KMES,
     SAES,
-    Ports,
     StateDirectory,
-    chosen_ports,
     furnish,
     socket_folder,
     write_endpoints,
 )
+from keyferry.up.ports import Ports, claimed_ports
 from keyferry.up.site_files import KV_PREFIX, engine_role, model_of, write_site_files
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import Side
@@ -60,9 +59,8 @@ def running(state: StateDirectory, source: str, report: Report) -> Iterator[Runn
     state.endpoints.unlink(missing_ok=True)  # of a start that was killed
     report("certificates and secrets")
     furnish(state)
-    ports = chosen_ports(state, lines=True)
     supervisor = Supervisor()
-    with socket_folder(state) as sockets:
+    with socket_folder(state) as sockets, claimed_ports(state, lines=True) as ports:
         write_site_files(state, ports, sockets, scenario, model_of(scenario))
         try:
             _start_openbao(state, ports, supervisor)

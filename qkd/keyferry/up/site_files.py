@@ -8,8 +8,9 @@ import tomli_w
 
 from keyferry.pki.authority import Credential
 from keyferry.private_files import write_private
-from keyferry.up.layout import HOST, KMES, SAES, Ports, StateDirectory
+from keyferry.up.layout import HOST, KMES, SAES, StateDirectory
 from keyferry.up.openbao import KV_MOUNT, OpenBaoFiles
+from keyferry.up.ports import Ports
 from keyferry.up.secrets_engine import RoleOfSite
 from qkd_core.types.ids import Provenance, SaeId, Side
 from qkd_core.types.plans import DecoySettings, LinkModel, PairModel, PairSettings

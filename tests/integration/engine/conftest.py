@@ -26,7 +26,8 @@ from keyferry.bootstrap.stores import store_of
 from keyferry.config.site import SiteSettings, load
 from keyferry.private_files import write_private
 from keyferry.store.sqlite import Store
-from keyferry.up.layout import StateDirectory, chosen_ports, furnish, socket_folder
+from keyferry.up.layout import StateDirectory, furnish, socket_folder
+from keyferry.up.ports import claimed_ports
 from keyferry.up.run import fault_options
 from keyferry.up.site_files import write_site_files
 from qkd_core.types.figures import SiteFigures
@@ -295,11 +296,10 @@ def sites(tmp_path: Path, forks: ForkServer, scenario_name: str, faulty: bool) -
     state = StateDirectory(tmp_path)
     os.chmod(tmp_path, 0o700)
     furnish(state)
-    with socket_folder(state) as sockets:
+    with socket_folder(state) as sockets, claimed_ports(state, lines=faulty) as ports:
         file = changed_scenario(tmp_path / "scenario.toml", SHORT_BLOCKS, scenario_name)
         scenario = load_scenario(file)
         model = expected_model(scenario)
-        ports = chosen_ports(state, lines=faulty)
         write_site_files(state, ports, sockets, scenario, model)
         settings = {side: load(state.site(side).site_file) for side in Side}
         options = tuple(fault_options(state, ports, sockets)) if faulty else ()
@@ -329,9 +329,8 @@ def on_boxes(
             furnish(state)
             sockets = afterwards.enter_context(socket_folder(state))
             scenario = load_scenario(SHIPPED / f"{scenario_name}.toml")
-            write_site_files(
-                state, chosen_ports(state), sockets, scenario, expected_model(scenario)
-            )
+            ports = afterwards.enter_context(claimed_ports(state))
+            write_site_files(state, ports, sockets, scenario, expected_model(scenario))
             for side in Side:
                 put_boxes(state.site(side).site_file, tables[side], provenances)
             settings = {side: load(state.site(side).site_file) for side in Side}

@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import subprocess
 import sys
 from base64 import b64decode
@@ -23,9 +22,11 @@ from qkd_kms_adapters.vault_session import connect
 from qkd_kms_adapters.vault_transit import VaultTransitTarget
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from cutting import Cutter, cutter
+from free_ports import free_port
 
-sys.path.pop(0)
+del sys.path[:2]
 
 PREFIX = "keyferry"
 
@@ -44,12 +45,6 @@ def transit_policy(name: str) -> dict[str, list[str]]:
 class Server:
     """A real OpenBao server in a folder of its own; `start` after `stop` keeps its data."""
 
-    @staticmethod
-    def free_port() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.files = openbao.OpenBaoFiles(directory)
@@ -62,7 +57,7 @@ class Server:
             server=True,
             client=False,
         )
-        self.port = self.free_port()
+        self.port = free_port()
         self.url = f"https://127.0.0.1:{self.port}"
         self._paths = count(1)
         self._policies = [openbao.ROLE]
@@ -70,7 +65,7 @@ class Server:
 
     def start(self, *, timeout_s: float = 30.0) -> None:
         config = openbao.prepare(
-            self.directory, self.credential, port=self.port, cluster_port=self.free_port()
+            self.directory, self.credential, port=self.port, cluster_port=free_port()
         )
         settings = json.loads(config.read_text())
         settings["listener"]["tcp"]["disable_unauthed_generate_root_endpoints"] = False

@@ -10,6 +10,8 @@ import time
 from itertools import count
 from pathlib import Path
 
+from free_ports import free_port
+
 from keyferry.pki.authority import Authority, Credential
 from qkd_kms_adapters.kmip import KmipTarget
 from qkd_kms_adapters.kmip_tls import KmipLogin
@@ -103,9 +105,3 @@ class KmipServer:
     def new_target(self, **changes: object) -> KmipTarget:
         """A name that no other test uses."""
         return KmipTarget(login=self.login(**changes), name=f"test-{next(self._names)}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

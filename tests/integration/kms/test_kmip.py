@@ -24,9 +24,10 @@ from qkd_kms_adapters.registry import read_target
 from qkd_kms_adapters.targets import Servers
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from kmip_server import KmipServer
 
-sys.path.pop(0)
+del sys.path[:2]
 
 ONE, TWO, THREE = Generation(1), Generation(2), Generation(3)
 

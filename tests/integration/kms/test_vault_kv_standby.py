@@ -3,9 +3,11 @@
 import json
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,11 @@ from qkd_core.types.refresh import KeyAlgorithm, RefreshPolicy
 from qkd_kms_adapters.conformance import a_key
 from qkd_kms_adapters.targets import Servers
 from qkd_kms_adapters.vault_session import connect
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from free_ports import free_port
+
+sys.path.pop(0)
 
 STANDS_BY = 429
 POLICY = RefreshPolicy(
@@ -33,7 +40,7 @@ POLICY = RefreshPolicy(
 def standby(server_b, tmp_path_factory) -> Iterator[str]:
     """The address of a second node that joins ``server_b``; it ends with the test."""
     folder = tmp_path_factory.mktemp("standby") / "bao"
-    ports = [type(server_b).free_port(), type(server_b).free_port()]
+    ports = [free_port(), free_port()]
     config = openbao.prepare(folder, server_b.credential, port=ports[0], cluster_port=ports[1])
     settings = json.loads(config.read_text())
     settings["storage"]["raft"] |= {

@@ -27,8 +27,8 @@ from qkd_kms_adapters.vault_session import connect
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from free_ports import free_port
 from processes_seen import descendants, listening_at
-from sites_of_api import free_port
 
 del sys.path[:2]
 

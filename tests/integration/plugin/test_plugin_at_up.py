@@ -1,7 +1,6 @@
 """The secrets engine in the OpenBao server of `keyferry up`, from one start to the next."""
 
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -20,15 +19,11 @@ from qkd_kms_adapters.openbao_plugin.version import VERSION
 from qkd_kms_adapters.vault_session import connect
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from free_ports import free_port
 from later import LATER, later_launcher
 
-sys.path.pop(0)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+del sys.path[:2]
 
 
 class Site:

@@ -26,7 +26,8 @@ from keyferry.config.site import SiteSettings, load
 from keyferry.processes.supervisor import keyferry_command
 from keyferry.store.checks.examples import example_bytes
 from keyferry.store.evidence import BASE
-from keyferry.up.layout import StateDirectory, chosen_ports, furnish
+from keyferry.up.layout import StateDirectory, furnish
+from keyferry.up.ports import claimed_ports
 from keyferry.up.site_files import write_site_files
 from qkd_core.types.bits import pack
 from qkd_core.types.ids import BlockId, Provenance, Side
@@ -194,15 +195,16 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
     state = StateDirectory(tmp_path)
     furnish(state)
     scenario = load_scenario("direct-25km")
-    write_site_files(state, chosen_ports(state), tmp_path, scenario, expected_model(scenario))
-    settings = {side: load(state.site(side).site_file) for side in Side}
-    for site in settings.values():
-        with closing(store_of(site, "setup", witnessed=False)) as store:
-            for number in (1, 2):
-                store.blocks.store_pending(a_block(site, number))
-                store.blocks.make_available(BlockId(number))
-    both = Pair(state, settings)
-    yield both
-    for process in both.started:
-        process.kill()
-        process.wait(10)
+    with claimed_ports(state) as ports:
+        write_site_files(state, ports, tmp_path, scenario, expected_model(scenario))
+        settings = {side: load(state.site(side).site_file) for side in Side}
+        for site in settings.values():
+            with closing(store_of(site, "setup", witnessed=False)) as store:
+                for number in (1, 2):
+                    store.blocks.store_pending(a_block(site, number))
+                    store.blocks.make_available(BlockId(number))
+        both = Pair(state, settings)
+        yield both
+        for process in both.started:
+            process.kill()
+            process.wait(10)

@@ -16,7 +16,8 @@ from keyferry.cli import main
 from keyferry.config.site import SiteSettings, load
 from keyferry.store.checks.examples import SLAVE, a_block, a_preshared_secret, a_request
 from keyferry.store.sqlite import open_store
-from keyferry.up.layout import StateDirectory, chosen_ports, furnish
+from keyferry.up.layout import StateDirectory, furnish
+from keyferry.up.ports import claimed_ports
 from keyferry.up.site_files import write_site_files
 from keyferry.witness.backup import require_no_secrets
 from qkd_core.errors import ConfigError
@@ -35,7 +36,8 @@ def site(tmp_path: Path) -> SiteSettings:
     state = StateDirectory(tmp_path)
     furnish(state)
     scenario = load_scenario("direct-25km")
-    write_site_files(state, chosen_ports(state), tmp_path, scenario, expected_model(scenario))
+    with claimed_ports(state) as ports:
+        write_site_files(state, ports, tmp_path, scenario, expected_model(scenario))
     settings = load(state.site(Side.A).site_file)
     with closing(store_of(settings, "api", witnessed=False)) as store:
         store.pads.install_preshared(a_preshared_secret())
