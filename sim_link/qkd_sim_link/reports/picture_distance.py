@@ -13,7 +13,7 @@ from qkd_sim_link.physics.channel import mean_fading, still_transmittance
 from qkd_sim_link.physics.dead_time import HoldOff
 from qkd_sim_link.physics.decoy_bb84 import Optics, expected_model
 from qkd_sim_link.reports.keys import outlook_for
-from qkd_sim_link.reports.pictures import BLUE, GREEN, GREY, RED
+from qkd_sim_link.reports.picture_style import BLUE, GREEN, GREY, RED
 from qkd_sim_link.reports.pulses import PulseRun
 from qkd_sim_link.scenario import Scenario
 

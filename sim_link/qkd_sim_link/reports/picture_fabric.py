@@ -7,7 +7,7 @@ from matplotlib.patches import Patch
 from qkd_sim_link.fabric_scenario import FabricScenario
 from qkd_sim_link.physics.fabric import SharedLink
 from qkd_sim_link.reports.fabric import FabricRun
-from qkd_sim_link.reports.pictures import BLUE, GREEN, RED
+from qkd_sim_link.reports.picture_style import BLUE, GREEN, RED
 from qkd_sim_link.reports.pulses import PulseRun
 
 HEIGHT = 0.6

@@ -15,7 +15,7 @@ from qkd_sim_link.physics.decoy_bb84 import Gates, columns
 from qkd_sim_link.physics.satellite import pass_s
 from qkd_sim_link.reports.intervals import of_proportion
 from qkd_sim_link.reports.picture_distance import DARKEST, SIFTED_ALL
-from qkd_sim_link.reports.pictures import BLUE, GREEN, GREY, RED
+from qkd_sim_link.reports.picture_style import BLUE, GREEN, GREY, RED
 from qkd_sim_link.reports.pulses import PulseRun, block_seed
 from qkd_sim_link.sampling.counts import block_totals
 from qkd_sim_link.sampling.drift import course_of

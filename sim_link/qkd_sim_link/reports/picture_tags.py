@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from qkd_sim_link.physics.chain import Chain
 from qkd_sim_link.physics.pairs import PS_PER_S, rates
 from qkd_sim_link.reports.pairs import PairRun
-from qkd_sim_link.reports.pictures import BLUE, GREY, RED
+from qkd_sim_link.reports.picture_style import BLUE, GREY, RED
 from qkd_sim_link.reports.repeaters import RepeaterRun, waiting_law
 from qkd_sim_link.reports.tagged import FINE_PS, fine_bins
 

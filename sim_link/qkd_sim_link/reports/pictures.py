@@ -1,4 +1,4 @@
-"""Which picture a run has, and how all of them look. Needs matplotlib, the extra ``plots``."""
+"""Which picture a run has. Needs matplotlib, the extra ``plots``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qkd_core.errors import ConfigError
 from qkd_sim_link.reports.fabric import FabricRun
 from qkd_sim_link.reports.pairs import PairRun
+from qkd_sim_link.reports.picture_style import STYLE
 from qkd_sim_link.reports.pulses import PulseRun
 from qkd_sim_link.reports.repeaters import RepeaterRun
 from qkd_sim_link.reports.running import Run
@@ -15,22 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".svg")
-BLUE, RED, GREEN, GREY = "#1b6ca8", "#c0392b", "#2e8b57", "#777777"
-STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "keyferry",  # so that the same run gives the same file
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "lines.linewidth": 1.8,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
 DPI = 150
 
 

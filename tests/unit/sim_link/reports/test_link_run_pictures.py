@@ -11,7 +11,8 @@ from keyferry.cli.link_run import run
 from keyferry.cli.planned import scenario_ahead
 from qkd_core.errors import ConfigError
 from qkd_sim_link.reports.asked import Asked
-from qkd_sim_link.reports.pictures import STYLE, drawer_of, drawn
+from qkd_sim_link.reports.picture_style import STYLE
+from qkd_sim_link.reports.pictures import drawer_of, drawn
 from qkd_sim_link.reports.running import run as simulated
 
 SHORT = {
