@@ -25,7 +25,7 @@ from keyferry.up.site_files import write_site_files
 from qkd_core.types.ids import BlockId, Provenance, SaeId, Side
 from qkd_core.types.keys import BlockLayout, KeyRequest, NewBlock
 from qkd_sim_link.physics.decoy_bb84 import expected_model
-from qkd_sim_link.scenario import load as load_scenario
+from qkd_sim_link.scenarios.pulses import load as load_scenario
 
 SCENARIO = "direct-25km"
 KEY_BYTES = 32

@@ -20,7 +20,7 @@ from rows import Compared, Goal, Row
 from qkd_core.kernels import cpu
 from qkd_sim_link.sampling.counts import block_totals
 from qkd_sim_link.sampling.event import ClickLaw, sample
-from qkd_sim_link.scenario import Scenario, load
+from qkd_sim_link.scenarios.pulses import Scenario, load
 
 LOSSES_DB = (10, 20)
 TURNS = 3

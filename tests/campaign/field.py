@@ -24,7 +24,7 @@ from keyferry.up.site_files import write_site_files
 from qkd_core.types.ids import BlockId, LinkId, Provenance, Side
 from qkd_core.types.keys import BlockLayout, NewBlock
 from qkd_sim_link.physics.decoy_bb84 import expected_model
-from qkd_sim_link.scenario import load as load_scenario
+from qkd_sim_link.scenarios.pulses import load as load_scenario
 
 PARTS = ("engine", "api", "jobs")
 RECONCILE_S = 15.0

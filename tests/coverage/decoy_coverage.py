@@ -21,9 +21,9 @@ from qkd_sim_link.attacks.fixed_numbers import Fixed, draw_fixed
 from qkd_sim_link.attacks.intercept_resend import intercepted
 from qkd_sim_link.attacks.photon_number_splitting import split
 from qkd_sim_link.attacks.treatments import Channel, draw, untouched
+from qkd_sim_link.attacks.truth import Truths
 from qkd_sim_link.physics.decoy_bb84 import Optics
-from qkd_sim_link.scenario import DEFAULT, load
-from qkd_sim_link.truth import Truths
+from qkd_sim_link.scenarios.pulses import DEFAULT, load
 
 EPSILON = 1e-2
 FALSE_ALARM = 1e-6  # of one comparison with `allowed`

@@ -35,7 +35,7 @@ from keyferry.up.site_files import write_site_files
 from qkd_core.types.ids import BlockId, Provenance, Side
 from qkd_core.types.keys import BlockLayout, NewBlock
 from qkd_sim_link.physics.decoy_bb84 import expected_model
-from qkd_sim_link.scenario import load as load_scenario
+from qkd_sim_link.scenarios.pulses import load as load_scenario
 
 PATIENCE_S = 90.0
 ENC, DEC = "/api/v1/keys/sae-b/enc_keys", "/api/v1/keys/sae-a/dec_keys"

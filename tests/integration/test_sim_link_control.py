@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from keyferry.cli import main
 from qkd_core.errors import ConfigError, LinkDown
 from qkd_core.types.ids import BlockId, Side
-from qkd_sim_link.control_client import ControlClient
 from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob
-from qkd_sim_link.faults import told_fault
-from qkd_sim_link.scenario import DEFAULT, Scenario, load
-from qkd_sim_link.server import Endpoint, Faulty, serve
+from qkd_sim_link.scenarios.faults import told_fault
+from qkd_sim_link.scenarios.pulses import DEFAULT, Scenario, load
+from qkd_sim_link.serving.control_client import ControlClient
+from qkd_sim_link.serving.server import Endpoint, Faulty, serve
 from qkd_sim_link.tokens import write_token
 
 SCENARIO = load(DEFAULT)

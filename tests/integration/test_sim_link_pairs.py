@@ -14,9 +14,9 @@ from qkd_core.types.blocks import Detections
 from qkd_core.types.ids import BlockId, Side
 from qkd_sim_link.conformance.pairs import CHECKS, PairLink
 from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob, SimulatedTags
-from qkd_sim_link.links import load_link
-from qkd_sim_link.scenario import DEFAULT, load
-from qkd_sim_link.server import Endpoint, serve
+from qkd_sim_link.scenarios.links import load_link
+from qkd_sim_link.scenarios.pulses import DEFAULT, load
+from qkd_sim_link.serving.server import Endpoint, serve
 from qkd_sim_link.tokens import write_token
 
 SCENARIO = load_link("entangled-25km")

@@ -20,8 +20,8 @@ from qkd_core.errors import ConfigError, LinkDown
 from qkd_core.types.ids import BlockId, Provenance, Side
 from qkd_sim_link.conformance.pulses import CHECKS, Pair
 from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob
-from qkd_sim_link.scenario import DEFAULT, load
-from qkd_sim_link.server import CONNECTIONS_MAX, Endpoint, serve
+from qkd_sim_link.scenarios.pulses import DEFAULT, load
+from qkd_sim_link.serving.server import CONNECTIONS_MAX, Endpoint, serve
 from qkd_sim_link.tokens import read_token, write_token
 from qkd_sim_link.wire import VERSION, Message, receive, send
 
@@ -34,8 +34,8 @@ SERVER = """
 import sys
 from pathlib import Path
 from qkd_core.types.ids import Side
-from qkd_sim_link.scenario import DEFAULT, load
-from qkd_sim_link.server import Endpoint, serve
+from qkd_sim_link.scenarios.pulses import DEFAULT, load
+from qkd_sim_link.serving.server import Endpoint, serve
 home = Path(sys.argv[1])
 serve(load(DEFAULT), {s: Endpoint(home / f"{s}.sock", home / f"{s}.token") for s in Side})
 """
@@ -45,7 +45,7 @@ import sys
 from pathlib import Path
 from dataclasses import replace
 from qkd_sim_link.drivers.simulated import SimulatedBob
-from qkd_sim_link.scenario import DEFAULT, load
+from qkd_sim_link.scenarios.pulses import DEFAULT, load
 home = Path(sys.argv[1])
 bob = SimulatedBob(home / "b.sock", home / "b.token", timeout_s=60)
 bob.arm(int(sys.argv[2]), replace(load(DEFAULT).source.settings(), n_pulses=5_000_000))

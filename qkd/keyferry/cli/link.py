@@ -59,9 +59,9 @@ def sim_link(  # noqa: PLR0913  one parameter per option
     """
     from keyferry.processes.supervisor import StopSignal
     from qkd_core.errors import ConfigError
-    from qkd_sim_link.lines import Line, address
-    from qkd_sim_link.links import load_link
-    from qkd_sim_link.server import Endpoint, Faulty, serve
+    from qkd_sim_link.scenarios.links import load_link
+    from qkd_sim_link.serving.lines import Line, address
+    from qkd_sim_link.serving.server import Endpoint, Faulty, serve
 
     faulty = None
     if control_socket is not None and control_credential is not None:

@@ -10,7 +10,7 @@ import click
 from keyferry.cli.numbers import Number
 
 if TYPE_CHECKING:
-    from qkd_sim_link.control_client import ControlClient
+    from qkd_sim_link.serving.control_client import ControlClient
 
 CLEAR = "clear"
 LINE_WIDTH = 100
@@ -56,8 +56,8 @@ def fault(
       keyferry link fault clear
     """
     from qkd_core.errors import ConfigError
-    from qkd_sim_link.fault_kinds import KINDS, LONG_S
-    from qkd_sim_link.faults import told_fault
+    from qkd_sim_link.scenarios.fault_kinds import KINDS, LONG_S
+    from qkd_sim_link.scenarios.faults import told_fault
 
     if last_s is not None and not 0 < last_s <= LONG_S:
         raise ConfigError(f"--for {last_s:g}: above 0 and at most {LONG_S:g} s")
@@ -102,7 +102,7 @@ def _cleared(
     names: tuple[str, ...], last_s: float | None, where: Mapping[str, Any]
 ) -> dict[str, Any]:
     from qkd_core.errors import ConfigError
-    from qkd_sim_link.fault_kinds import KINDS
+    from qkd_sim_link.scenarios.fault_kinds import KINDS
 
     if last_s is not None:
         raise ConfigError("--for: does not go with clear")
@@ -120,7 +120,7 @@ def _cleared(
 def _control(state: Path, socket: Path | None, credential: Path | None) -> "ControlClient":
     """Raises ConfigError."""
     from qkd_core.errors import ConfigError
-    from qkd_sim_link.control_client import ControlClient
+    from qkd_sim_link.serving.control_client import ControlClient
 
     if (socket is None) != (credential is None):
         raise ConfigError("--socket, --credential: both or neither")
@@ -147,7 +147,7 @@ def _values(name: str, parameters: tuple[str, ...]) -> dict[str, str]:
 
 
 def _catalogue() -> list[dict[str, Any]]:
-    from qkd_sim_link.fault_kinds import KINDS
+    from qkd_sim_link.scenarios.fault_kinds import KINDS
 
     return [
         {

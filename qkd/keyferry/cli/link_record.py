@@ -62,12 +62,12 @@ def record(  # noqa: PLR0913  one parameter per option
     from keyferry.cli.waiting import Progress
     from qkd_core.errors import ConfigError
     from qkd_core.types.ids import Side
-    from qkd_sim_link.drivers.local import local_link
     from qkd_sim_link.drivers.recorder import record as record_tags
     from qkd_sim_link.drivers.sifted_recorder import Session, record_sifted
     from qkd_sim_link.drivers.simulated import SimulatedSource
-    from qkd_sim_link.links import load_link
-    from qkd_sim_link.scenario import Scenario
+    from qkd_sim_link.scenarios.links import load_link
+    from qkd_sim_link.scenarios.pulses import Scenario
+    from qkd_sim_link.serving.local import local_link
 
     if out_a.resolve() == out_b.resolve():
         raise ConfigError(f"{out_a}, {out_b}: one file, each end has its own")

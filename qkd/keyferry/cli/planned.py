@@ -34,12 +34,12 @@ from qkd_core.types.plans import (
 )
 from qkd_core.types.reconciliation import CORRECTING, Method
 from qkd_core.types.vendor import VendorSettings
-from qkd_sim_link.links import TaggedScenario, load_link
-from qkd_sim_link.pair_scenario import PairScenario
 from qkd_sim_link.physics.chain import expected_repeater_model
 from qkd_sim_link.physics.decoy_bb84 import expected_model
 from qkd_sim_link.physics.pairs import expected_pair_model
-from qkd_sim_link.scenario import Scenario
+from qkd_sim_link.scenarios.links import TaggedScenario, load_link
+from qkd_sim_link.scenarios.pairs import PairScenario
+from qkd_sim_link.scenarios.pulses import Scenario
 
 POLICY = SecurityPolicy(eps_sec=1e-9, eps_cor=1e-15, abort_rate=0.01)  # beside a scenario
 BLOCKS = 50  # the newest, to plan from

@@ -41,7 +41,7 @@ def up(*, state: Path, scenario: str, once: bool, as_json: bool) -> None:
     from keyferry.up.progress import show
     from keyferry.up.run import running
     from qkd_core.errors import ConfigError
-    from qkd_sim_link.links import load_link
+    from qkd_sim_link.scenarios.links import load_link
 
     if as_json and not once:
         raise ConfigError("--json: goes with --once")

@@ -28,7 +28,7 @@ from keyferry.up.ports import Ports, claimed_ports
 from keyferry.up.site_files import KV_PREFIX, engine_role, model_of, write_site_files
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import Side
-from qkd_sim_link.links import LinkScenario, load_link
+from qkd_sim_link.scenarios.links import LinkScenario, load_link
 
 log = logging.getLogger(__name__)
 

@@ -14,13 +14,13 @@ from keyferry.up.ports import Ports
 from keyferry.up.secrets_engine import RoleOfSite
 from qkd_core.types.ids import Provenance, SaeId, Side
 from qkd_core.types.plans import DecoySettings, LinkModel, PairModel, PairSettings
-from qkd_sim_link.links import LinkScenario
-from qkd_sim_link.pair_scenario import PairScenario
 from qkd_sim_link.physics.chain import expected_repeater_model
 from qkd_sim_link.physics.channel import unevenness
 from qkd_sim_link.physics.decoy_bb84 import expected_model
 from qkd_sim_link.physics.pairs import expected_pair_model
-from qkd_sim_link.scenario import Scenario
+from qkd_sim_link.scenarios.links import LinkScenario
+from qkd_sim_link.scenarios.pairs import PairScenario
+from qkd_sim_link.scenarios.pulses import Scenario
 
 LINK_ID = "fibre-ab"
 POLICY = "backup"

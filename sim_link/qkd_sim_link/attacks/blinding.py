@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from qkd_core.types.ids import BlockId
+from qkd_sim_link.attacks.truth import Overheard, TruthSink
 from qkd_sim_link.sampling.event import Clicks
-from qkd_sim_link.truth import Overheard, TruthSink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from qkd_core.types.plans import DecoySettings
 from qkd_sim_link.attacks.treatments import poisson
-from qkd_sim_link.truth import Truths
+from qkd_sim_link.attacks.truth import Truths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,8 @@ import numpy as np
 
 from qkd_core.types.ids import BlockId, Side
 from qkd_core.types.plans import PairSettings
+from qkd_sim_link.attacks.truth import OverheardClicks, TruthSink
 from qkd_sim_link.sampling.event import Clicks
-from qkd_sim_link.truth import OverheardClicks, TruthSink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

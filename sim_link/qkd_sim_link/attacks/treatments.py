@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from qkd_core.types.plans import DecoySettings, LinkModel
+from qkd_sim_link.attacks.truth import Truths
 from qkd_sim_link.physics.decoy_bb84 import Optics
-from qkd_sim_link.truth import Truths
 
 PHOTONS = 24  # numbers told apart; what is beyond counts with the last: below 1e-22 at mean 1
 

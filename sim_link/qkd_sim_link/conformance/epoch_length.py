@@ -9,14 +9,14 @@ from math import ceil
 
 from qkd_core.errors import ConfigError
 from qkd_core.types.plans import DecoySettings, PairSettings
-from qkd_sim_link.links import TaggedScenario
-from qkd_sim_link.pair_scenario import PairScenario
 from qkd_sim_link.physics.chain import expected_repeater_model
 from qkd_sim_link.physics.pairs import expected_pair_model
 from qkd_sim_link.sampling.event import ClickLaw
 from qkd_sim_link.sampling.pairs import PairLaw
 from qkd_sim_link.sampling.readings import RepeaterLaw
-from qkd_sim_link.scenario import Scenario
+from qkd_sim_link.scenarios.links import TaggedScenario
+from qkd_sim_link.scenarios.pairs import PairScenario
+from qkd_sim_link.scenarios.pulses import Scenario
 
 CLICKS = 4000  # of a block of pulses, up to twice as many
 SHOTS = 200  # of the device's own light

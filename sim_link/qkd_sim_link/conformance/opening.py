@@ -26,14 +26,14 @@ from qkd_sim_link.conformance.trials import (
 )
 from qkd_sim_link.drivers.contract import Description, TagSource
 from qkd_sim_link.drivers.epochs import DETECTORS, EpochEnd
-from qkd_sim_link.drivers.local import local_link
 from qkd_sim_link.drivers.recorded_epochs import PS_PER_S, RecordedFile
 from qkd_sim_link.drivers.replay import Replay, ReplaySource
 from qkd_sim_link.drivers.sifted_replay import SiftedReplay
 from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob, SimulatedSource
 from qkd_sim_link.formats.sifted import SiftedFile
-from qkd_sim_link.links import TaggedScenario, load_link
-from qkd_sim_link.scenario import DEFAULT, Scenario
+from qkd_sim_link.scenarios.links import TaggedScenario, load_link
+from qkd_sim_link.scenarios.pulses import DEFAULT, Scenario
+from qkd_sim_link.serving.local import local_link
 
 EPOCH_S = 0.1  # of recordings without epochs of their own
 SETTINGS = PairSettings(link_s=EPOCH_S, window_ps=600, hold_off_ps=50_000, resolution_ps=128)

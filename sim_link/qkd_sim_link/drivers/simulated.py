@@ -1,4 +1,4 @@
-"""The two ends of a simulated link, as clients of `qkd_sim_link.server`: drivers by the contract.
+"""The two ends of a simulated link, as clients of `serving.server`: drivers by the contract.
 
 They connect when first used and again after a failure. A failed call leaves the block to the
 caller: it may arm it, or the next one, anew.

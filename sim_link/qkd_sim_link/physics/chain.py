@@ -42,7 +42,7 @@ from qkd_sim_link.physics.swapping import (
     of_visibility,
     werner,
 )
-from qkd_sim_link.repeater_scenario import ONE_PHOTON, RepeaterScenario
+from qkd_sim_link.scenarios.repeaters import ONE_PHOTON, RepeaterScenario
 
 DETECTORS = 4
 SUCCESS_MIN = 1e-12  # of a link: below it all is rounding

@@ -4,7 +4,6 @@ import numpy as np
 import numpy.typing as npt
 
 from qkd_core.types.plans import DecoySettings
-from qkd_sim_link.channels import FreeSpace
 from qkd_sim_link.physics.fibre import db_transmittance, fibre_transmittance
 from qkd_sim_link.physics.free_space import (
     mean_pointing,
@@ -16,7 +15,8 @@ from qkd_sim_link.physics.free_space import still_transmittance as still_beam
 from qkd_sim_link.physics.polarisation import mean_error
 from qkd_sim_link.physics.satellite import pass_s, seen_at
 from qkd_sim_link.physics.wdm import background_photons
-from qkd_sim_link.scenario import Scenario
+from qkd_sim_link.scenarios.channels import FreeSpace
+from qkd_sim_link.scenarios.pulses import Scenario
 
 Floats = npt.NDArray[np.float64]
 FADING_STEPS = 256  # of a block, over which what fades is averaged

@@ -19,7 +19,7 @@ from qkd_sim_link.physics.channel import (
     receiver_transmittance,
     still_transmittance,
 )
-from qkd_sim_link.scenario import Scenario
+from qkd_sim_link.scenarios.pulses import Scenario
 
 SEGMENTS_MAX = 1 << 16
 PASS_SEGMENTS = 512  # of a satellite's pass: neighbours differ by less than 2 %

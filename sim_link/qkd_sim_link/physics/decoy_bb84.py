@@ -25,7 +25,7 @@ from qkd_sim_link.physics.channel import fading_spread
 from qkd_sim_link.physics.course import Course, steady_course
 from qkd_sim_link.physics.dead_time import HoldOff, Steady
 from qkd_sim_link.physics.detectors import tired
-from qkd_sim_link.scenario import Scenario
+from qkd_sim_link.scenarios.pulses import Scenario
 
 Floats = npt.NDArray[np.float64]
 Numbers = Any  # a float, or float64 arrays that broadcast with each other

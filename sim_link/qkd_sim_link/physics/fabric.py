@@ -16,10 +16,10 @@ Source: first order in x; Ma et al., PRA 72, 012326 (2005), for what dark counts
 from dataclasses import dataclass, replace
 from math import exp
 
-from qkd_sim_link.fabric_scenario import FabricScenario, SharingLink, Turn
 from qkd_sim_link.physics.blocking import engset
 from qkd_sim_link.physics.fibre import db_transmittance, fibre_transmittance
-from qkd_sim_link.scenario import Scenario
+from qkd_sim_link.scenarios.fabric import FabricScenario, SharingLink, Turn
+from qkd_sim_link.scenarios.pulses import Scenario
 
 WAYS = 2  # through the switch: from the transmitter to the fibre, from there to the receiver
 

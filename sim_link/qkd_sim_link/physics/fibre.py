@@ -1,6 +1,6 @@
 """Loss of a fibre."""
 
-from qkd_sim_link.scenario import Fibre
+from qkd_sim_link.scenarios.pulses import Fibre
 
 
 def fibre_transmittance(fibre: Fibre) -> float:

@@ -24,9 +24,9 @@ from math import exp, log1p, pi
 import numpy as np
 import numpy.typing as npt
 
-from qkd_sim_link.channels import FreeSpace
 from qkd_sim_link.physics.fibre import db_transmittance
 from qkd_sim_link.physics.photons import photons
+from qkd_sim_link.scenarios.channels import FreeSpace
 
 Numbers = npt.NDArray[np.float64]
 

@@ -23,9 +23,9 @@ from math import erf, exp, hypot, prod, sqrt
 
 from qkd_core.types.ids import Side
 from qkd_core.types.plans import PairModel, PairSettings
-from qkd_sim_link.pair_scenario import PairScenario
 from qkd_sim_link.physics.fibre import db_transmittance, fibre_transmittance
 from qkd_sim_link.physics.pulsed_pairs import law_of, pulses_within
+from qkd_sim_link.scenarios.pairs import PairScenario
 
 DETECTORS = 4
 PS_PER_S = 1e12

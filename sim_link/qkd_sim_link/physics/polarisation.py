@@ -10,7 +10,7 @@ from math import expm1
 import numpy as np
 import numpy.typing as npt
 
-from qkd_sim_link.channels import Polarisation
+from qkd_sim_link.scenarios.channels import Polarisation
 
 Numbers = npt.NDArray[np.float64]
 

@@ -27,7 +27,7 @@ modes.
 from dataclasses import dataclass
 from math import ceil, erf, exp, log1p, sqrt
 
-from qkd_sim_link.pair_scenario import SIGMAS, PumpPulses
+from qkd_sim_link.scenarios.pairs import SIGMAS, PumpPulses
 
 
 @dataclass(frozen=True, slots=True)

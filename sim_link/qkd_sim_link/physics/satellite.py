@@ -20,8 +20,8 @@ from math import acos, cos, radians, sin, sqrt
 import numpy as np
 import numpy.typing as npt
 
-from qkd_sim_link.channels import Satellite
 from qkd_sim_link.physics.photons import LIGHT_M_PER_S
+from qkd_sim_link.scenarios.channels import Satellite
 
 EARTH_KM = 6371.0  # mean radius: Moritz, Geodetic Reference System 1980
 EARTH_GM = 398_600.4418  # km^3/s^2: the same

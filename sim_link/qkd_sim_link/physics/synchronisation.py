@@ -18,8 +18,8 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
-from qkd_sim_link.channels import Satellite
 from qkd_sim_link.physics.satellite import pass_s, travel_ps
+from qkd_sim_link.scenarios.channels import Satellite
 
 Numbers = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]

@@ -14,10 +14,10 @@ mixing and reflections of backward channels are left out.
 
 from math import expm1, log
 
-from qkd_sim_link.channels import Wdm
 from qkd_sim_link.physics.fibre import db_transmittance
 from qkd_sim_link.physics.photons import photons
-from qkd_sim_link.scenario import Fibre
+from qkd_sim_link.scenarios.channels import Wdm
+from qkd_sim_link.scenarios.pulses import Fibre
 
 PS_PER_S = 1e12
 

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-from qkd_sim_link.fabric_scenario import FabricScenario
 from qkd_sim_link.physics.fabric import SharedLink, blocking, shared_links
 from qkd_sim_link.reports.asked import Asked
 from qkd_sim_link.reports.figures import Figure, Progress, Report, in_order
 from qkd_sim_link.reports.pulses import PulseRun, run_pulses
+from qkd_sim_link.scenarios.fabric import FabricScenario
 
 KIND = "switch fabric"
 PER_TIME = ("M1", "M10")  # of these a rate is one of all the time, not of that of service

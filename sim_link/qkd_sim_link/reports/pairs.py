@@ -7,7 +7,6 @@ import numpy as np
 
 from qkd_core.types.ids import Side
 from qkd_core.types.plans import PairSettings
-from qkd_sim_link.pair_scenario import SIGMAS, PairScenario
 from qkd_sim_link.physics.pairs import detector_rates_hz, expected_pair_model, lag_spread_ps, rates
 from qkd_sim_link.reports.asked import Asked
 from qkd_sim_link.reports.figures import Figure, Report, absent, in_order
@@ -15,6 +14,7 @@ from qkd_sim_link.reports.intervals import of_rate
 from qkd_sim_link.reports.keys import keys_of
 from qkd_sim_link.reports.pulses import FAULTS, PER_S
 from qkd_sim_link.reports.tagged import HALVES, TaggedLight, draw_blocks, live_detectors, sums
+from qkd_sim_link.scenarios.pairs import SIGMAS, PairScenario
 
 KIND = "entangled pairs"
 

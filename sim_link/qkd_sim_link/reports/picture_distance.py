@@ -15,7 +15,7 @@ from qkd_sim_link.physics.decoy_bb84 import Optics, expected_model
 from qkd_sim_link.reports.keys import outlook_for
 from qkd_sim_link.reports.picture_style import BLUE, GREEN, GREY, RED
 from qkd_sim_link.reports.pulses import PulseRun
-from qkd_sim_link.scenario import Scenario
+from qkd_sim_link.scenarios.pulses import Scenario
 
 SIFTED_ALL = 2.0  # the formula keeps half of the pulses; with biased bases nearly all are kept
 INTENSITIES = np.geomspace(0.005, 1.0, 40).tolist()

@@ -4,11 +4,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from qkd_sim_link.fabric_scenario import FabricScenario
 from qkd_sim_link.physics.fabric import SharedLink
 from qkd_sim_link.reports.fabric import FabricRun
 from qkd_sim_link.reports.picture_style import BLUE, GREEN, RED
 from qkd_sim_link.reports.pulses import PulseRun
+from qkd_sim_link.scenarios.fabric import FabricScenario
 
 HEIGHT = 0.6
 KILO = 1e-3

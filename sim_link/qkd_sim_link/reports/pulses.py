@@ -13,10 +13,10 @@ import numpy.typing as npt
 from qkd_core.proofs.expectation import expected
 from qkd_core.types.blocks import Tallies
 from qkd_core.types.plans import DecoySettings, LinkModel
-from qkd_sim_link.fault_effects import strained
 from qkd_sim_link.physics.course import steady_course
 from qkd_sim_link.physics.dead_time import HoldOff
 from qkd_sim_link.physics.decoy_bb84 import Gates, choice_weights, expected_model, tired_course
+from qkd_sim_link.physics.fault_effects import strained
 from qkd_sim_link.reports.asked import Asked
 from qkd_sim_link.reports.figures import Figure, Report, absent, in_order
 from qkd_sim_link.reports.intervals import BLOCKS_MIN, of_proportion, of_rate
@@ -24,7 +24,7 @@ from qkd_sim_link.reports.keys import Corrected, Keys, keys_of
 from qkd_sim_link.sampling.counts import Sifted, block_totals
 from qkd_sim_link.sampling.drift import course_of
 from qkd_sim_link.sampling.event import ClickLaw
-from qkd_sim_link.scenario import Scenario
+from qkd_sim_link.scenarios.pulses import Scenario
 
 KIND = "decoy pulses"
 DOUBLE = 2  # the pattern of a double click, see `sampling.counts`

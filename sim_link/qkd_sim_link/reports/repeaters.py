@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 from qkd_core.types.plans import PairSettings
 from qkd_sim_link.physics.chain import Chain, Reading, coincidences, expected_repeater_model
-from qkd_sim_link.repeater_scenario import RepeaterScenario
 from qkd_sim_link.reports.asked import Asked
 from qkd_sim_link.reports.figures import Figure, Report, in_order
 from qkd_sim_link.reports.intervals import of_proportion, of_quantile, of_rate
@@ -16,6 +15,7 @@ from qkd_sim_link.reports.keys import keys_of
 from qkd_sim_link.reports.pulses import FAULTS, PER_S, block_seed
 from qkd_sim_link.reports.tagged import HALVES, PS_PER_S, TaggedLight, draw_blocks
 from qkd_sim_link.sampling.herald import Counts, Heralds, Pairs, Timing, play
+from qkd_sim_link.scenarios.repeaters import RepeaterScenario
 
 KIND = "chain of repeaters"
 QUANTILES = (0.5, 0.9, 0.99)

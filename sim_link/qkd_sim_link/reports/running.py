@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from qkd_sim_link.fabric_scenario import FabricScenario
-from qkd_sim_link.links import load_scenario
-from qkd_sim_link.pair_scenario import PairScenario
-from qkd_sim_link.repeater_scenario import RepeaterScenario
 from qkd_sim_link.reports.asked import Asked
 from qkd_sim_link.reports.fabric import FabricRun, run_fabric
 from qkd_sim_link.reports.pairs import PairRun, run_pairs
 from qkd_sim_link.reports.pulses import PulseRun, run_pulses
 from qkd_sim_link.reports.repeaters import RepeaterRun, run_repeaters
+from qkd_sim_link.scenarios.fabric import FabricScenario
+from qkd_sim_link.scenarios.links import load_scenario
+from qkd_sim_link.scenarios.pairs import PairScenario
+from qkd_sim_link.scenarios.repeaters import RepeaterScenario
 
 Run = PulseRun | PairRun | RepeaterRun | FabricRun
 

@@ -19,13 +19,13 @@ from qkd_core.photons.pair_figures import FAR_WINDOWS, LOOKED_AT_WINDOWS
 from qkd_core.types.blocks import Detections, PairTallies
 from qkd_core.types.ids import BlockId, Provenance, Side
 from qkd_core.types.plans import PairModel, PairSettings
-from qkd_sim_link.devices import BlockDraw, devices_of
-from qkd_sim_link.links import TaggedScenario
 from qkd_sim_link.reports.asked import Asked
 from qkd_sim_link.reports.figures import Figure, absent
 from qkd_sim_link.reports.intervals import of_poisson, of_proportion, of_rate
 from qkd_sim_link.reports.keys import Corrected, Keys
 from qkd_sim_link.reports.pulses import PER_S, block_seed, error_rate
+from qkd_sim_link.scenarios.links import TaggedScenario
+from qkd_sim_link.serving.devices import BlockDraw, devices_of
 
 DETECTORS = 4
 PS_PER_S = 1e12

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from qkd_core.types.plans import DecoySettings
-from qkd_sim_link.channels import FreeSpace, Polarisation
 from qkd_sim_link.physics.channel import path
 from qkd_sim_link.physics.course import PASS_SEGMENTS, SEGMENTS_MAX, Course, still_course
 from qkd_sim_link.physics.free_space import log_normal, pointing_spread
 from qkd_sim_link.physics.polarisation import error
-from qkd_sim_link.scenario import Scenario
+from qkd_sim_link.scenarios.channels import FreeSpace, Polarisation
+from qkd_sim_link.scenarios.pulses import Scenario
 
 Floats = npt.NDArray[np.float64]
 SEGMENTS_PER_COHERENCE = 2

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from qkd_core.types.ids import Side
-from qkd_sim_link.pair_scenario import PairScenario, PumpPulses
 from qkd_sim_link.physics.pairs import PS_PER_S, End
 from qkd_sim_link.physics.pulsed_pairs import PulseLaw, law_of
 from qkd_sim_link.sampling.records import Flags, Instants
+from qkd_sim_link.scenarios.pairs import PairScenario, PumpPulses
 
 BY_A, BY_B = np.uint8(1), np.uint8(2)
 NOTHING = 1e-15  # of a probability

@@ -36,7 +36,7 @@ from qkd_sim_link.sampling.generator import (
 )
 from qkd_sim_link.sampling.pulses import alice_cells, alice_choice, bob_basis, bob_threshold
 from qkd_sim_link.sampling.ziggurat import next_exponential, next_normal
-from qkd_sim_link.scenario import Scenario
+from qkd_sim_link.scenarios.pulses import Scenario
 
 Clicks = tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]
 I64_OUT = types.int64[::1]

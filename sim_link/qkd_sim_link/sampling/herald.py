@@ -17,7 +17,6 @@ from numba import njit, types
 from qkd_sim_link.physics.chain import Chain
 from qkd_sim_link.physics.heralding import flight_s
 from qkd_sim_link.physics.swapping import BellDiagonal
-from qkd_sim_link.repeater_scenario import RepeaterScenario
 from qkd_sim_link.sampling.generator import (
     EVENTS,
     F64_IN,
@@ -30,6 +29,7 @@ from qkd_sim_link.sampling.generator import (
     mix64,
     unit,
 )
+from qkd_sim_link.scenarios.repeaters import RepeaterScenario
 
 PS_PER_S = 1e12
 FAILED = 2  # the outcome of a swap that made no pattern; else 0 or 1, which of the two states

@@ -12,7 +12,6 @@ from numba import njit, types
 from qkd_sim_link.physics.chain import Chain
 from qkd_sim_link.physics.fibre import fibre_transmittance
 from qkd_sim_link.physics.heralding import synchronised
-from qkd_sim_link.repeater_scenario import ONE_PHOTON, RepeaterScenario
 from qkd_sim_link.sampling.generator import (
     EVENTS,
     F64,
@@ -37,6 +36,7 @@ from qkd_sim_link.sampling.herald import (
     ordered_pairs,
     shape_of,
 )
+from qkd_sim_link.scenarios.repeaters import ONE_PHOTON, RepeaterScenario
 
 NOTHING, FALSE = -1, -2  # what a try gives; else the error, x | z << 1, that the state itself has
 X, BOTH = 1, 3

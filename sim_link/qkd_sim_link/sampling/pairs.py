@@ -6,11 +6,11 @@ import numpy as np
 
 from qkd_core.types.ids import Side
 from qkd_core.types.plans import PairSettings
-from qkd_sim_link.fault_effects import PairFaults
-from qkd_sim_link.pair_scenario import PairScenario
+from qkd_sim_link.physics.fault_effects import PairFaults
 from qkd_sim_link.physics.pairs import DETECTORS, PS_PER_S, end_of, rates
 from qkd_sim_link.sampling.emission import emitted
 from qkd_sim_link.sampling.records import Clocks, Tags, seen, split_basis
+from qkd_sim_link.scenarios.pairs import PairScenario
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,8 @@ import numpy.typing as npt
 
 from qkd_core.types.ids import Side
 from qkd_core.types.plans import PairSettings
-from qkd_sim_link.fault_effects import PairFaults
 from qkd_sim_link.physics.chain import DETECTORS, Chain, Reading
-from qkd_sim_link.repeater_scenario import RepeaterScenario
+from qkd_sim_link.physics.fault_effects import PairFaults
 from qkd_sim_link.sampling.herald import PS_PER_S, Pairs, Timing, play
 from qkd_sim_link.sampling.records import (
     Clocks,
@@ -33,6 +32,7 @@ from qkd_sim_link.sampling.records import (
     seen,
     split_basis,
 )
+from qkd_sim_link.scenarios.repeaters import RepeaterScenario
 
 Places = npt.NDArray[np.int64]
 

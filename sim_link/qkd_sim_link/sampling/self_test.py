@@ -8,7 +8,7 @@ import numpy.typing as npt
 from qkd_sim_link.sampling.event import ClickLaw, Clicks
 from qkd_sim_link.sampling.generator import BOB, block_keys
 from qkd_sim_link.sampling.pulses import bob_basis, bob_threshold
-from qkd_sim_link.scenario import SelfTestSource
+from qkd_sim_link.scenarios.pulses import SelfTestSource
 
 _FIRING = 1  # which numbers of a block's seed choose the slots
 

@@ -4,12 +4,12 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit, types
 
-from qkd_sim_link.channels import Satellite
 from qkd_sim_link.physics.satellite import pass_s
 from qkd_sim_link.physics.synchronisation import Heard, late_ps
 from qkd_sim_link.sampling.event import Clicks
 from qkd_sim_link.sampling.generator import I64_IN, U64, word_at
 from qkd_sim_link.sampling.ziggurat import next_normal
+from qkd_sim_link.scenarios.channels import Satellite
 
 PART = 1 << 14  # clicks at a time, whose numbers fit into a cache
 _ERRORS = 8  # which numbers of a block's seed are those of Bob's measurements

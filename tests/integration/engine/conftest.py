@@ -34,7 +34,7 @@ from qkd_core.types.figures import SiteFigures
 from qkd_core.types.ids import BlockId, SaeId, Side
 from qkd_core.types.keys import Allocation, BlockState, KeyRequest
 from qkd_sim_link.physics.decoy_bb84 import expected_model
-from qkd_sim_link.scenario import load as load_scenario
+from qkd_sim_link.scenarios.pulses import load as load_scenario
 
 HERE = Path(__file__).parent
 UNDER_TEST = HERE / "engine_under_test.py"

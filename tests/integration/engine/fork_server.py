@@ -22,7 +22,7 @@ import keyferry.bootstrap.api
 import keyferry.bootstrap.engine
 import keyferry.cli.link
 import keyferry.cli.service  # noqa: F401  imported for the children
-import qkd_sim_link.server  # noqa: F401  imported for the children
+import qkd_sim_link.serving.server  # noqa: F401  imported for the children
 from keyferry.cli import entry
 from keyferry.processes.tether import PR_SET_PDEATHSIG
 

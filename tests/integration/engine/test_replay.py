@@ -16,8 +16,8 @@ from keyferry.config.site import load
 from keyferry.operator.device_status import device_status
 from qkd_certify import check
 from qkd_core.types.ids import Provenance, Side
-from qkd_sim_link.links import load_link
 from qkd_sim_link.physics.pairs import expected_pair_model
+from qkd_sim_link.scenarios.links import load_link
 
 EPOCHS = 3
 EPOCH_S = 1.0

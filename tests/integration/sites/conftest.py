@@ -33,7 +33,7 @@ from qkd_core.types.bits import pack
 from qkd_core.types.ids import BlockId, Provenance, Side
 from qkd_core.types.keys import BlockLayout, NewBlock
 from qkd_sim_link.physics.decoy_bb84 import expected_model
-from qkd_sim_link.scenario import load as load_scenario
+from qkd_sim_link.scenarios.pulses import load as load_scenario
 
 PATIENCE_S = 60.0
 SAE = {Side.A: "sae-a", Side.B: "sae-b"}

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import requests
 
-from qkd_sim_link.scenario import DEFAULT
+from qkd_sim_link.scenarios.pulses import DEFAULT
 
 PATIENCE_S = 180.0
 

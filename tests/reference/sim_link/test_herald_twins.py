@@ -6,10 +6,10 @@ import sys
 from dataclasses import replace
 from hashlib import sha256
 
-from qkd_sim_link.links import load_link
-from qkd_sim_link.repeater_scenario import RepeaterScenario
 from qkd_sim_link.sampling.herald import play
 from qkd_sim_link.sampling.herald_full import play_full
+from qkd_sim_link.scenarios.links import load_link
+from qkd_sim_link.scenarios.repeaters import RepeaterScenario
 
 ATTEMPTS = 1500
 

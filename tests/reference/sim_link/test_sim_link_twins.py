@@ -13,7 +13,7 @@ from qkd_sim_link.sampling.event import ClickLaw, sample
 from qkd_sim_link.sampling.full import sample_full
 from qkd_sim_link.sampling.generator import ALICE, BOB, block_keys, mix64, word_at
 from qkd_sim_link.sampling.pulses import alice_cells, bob_basis, bob_threshold, settings_at
-from qkd_sim_link.scenario import DEFAULT, load
+from qkd_sim_link.scenarios.pulses import DEFAULT, load
 
 MASK = 2**64 - 1
 SLOTS = np.concatenate([np.arange(500), 2**39 + np.arange(500)])
@@ -34,7 +34,7 @@ from hashlib import sha256
 from qkd_sim_link.sampling.event import ClickLaw, sample
 from qkd_sim_link.sampling.full import sample_full
 from qkd_sim_link.sampling.pulses import settings_at
-from qkd_sim_link.scenario import DEFAULT, load
+from qkd_sim_link.scenarios.pulses import DEFAULT, load
 
 scenario = load(DEFAULT)
 settings = replace(scenario.source.settings(), n_pulses={event})

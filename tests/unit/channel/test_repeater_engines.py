@@ -11,10 +11,10 @@ from keyferry.engine.planning import PadRefill
 from keyferry.engine.tagged_pairs import TaggedAlice, TaggedBob
 from qkd_core.types.blocks import Detections
 from qkd_core.types.ids import Provenance, Side
-from qkd_sim_link.devices import BlockDraw, RepeaterDevices
-from qkd_sim_link.links import load_link
 from qkd_sim_link.physics.chain import expected_repeater_model
-from qkd_sim_link.repeater_scenario import RepeaterScenario
+from qkd_sim_link.scenarios.links import load_link
+from qkd_sim_link.scenarios.repeaters import RepeaterScenario
+from qkd_sim_link.serving.devices import BlockDraw, RepeaterDevices
 
 sys.path.insert(0, str(Path(__file__).parent))
 from two_engines import Pair

@@ -20,10 +20,10 @@ from qkd_certify import check
 from qkd_core.types.authentication import MessageKind
 from qkd_core.types.blocks import Detections
 from qkd_core.types.ids import Provenance, Side
-from qkd_sim_link.links import load_link
-from qkd_sim_link.pair_scenario import PairScenario
 from qkd_sim_link.physics.pairs import expected_pair_model
 from qkd_sim_link.sampling.pairs import Clocks, PairLaw, sample_pairs
+from qkd_sim_link.scenarios.links import load_link
+from qkd_sim_link.scenarios.pairs import PairScenario
 
 sys.path.insert(0, str(Path(__file__).parent))
 from two_engines import Pair

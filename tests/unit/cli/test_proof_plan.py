@@ -37,9 +37,9 @@ def test_it_tells_settings_counts_length_and_rate_beside_the_scenario(told):
 
 
 def test_the_text_has_both_columns_and_the_reason_where_the_scenario_cannot_be_planned(tmp_path):
-    from qkd_sim_link import scenario
+    from qkd_sim_link.scenarios import pulses
 
-    shipped = scenario.files("qkd_sim_link") / "scenarios" / "direct-25km.toml"
+    shipped = pulses.files("qkd_sim_link") / "scenarios" / "direct-25km.toml"
     text = shipped.read_text("utf-8").replace("[0.06, 0.66, 0.28]", "[0.0001, 0.0001, 0.9998]")
     text = text.replace("length_km = 25.0", "length_km = 70.0")
     file = tmp_path / "dim.toml"

@@ -31,7 +31,7 @@ from qkd_core.types.ids import BlockId, Provenance
 from qkd_core.types.plans import DecoySettings, LinkModel
 from qkd_core.types.reconciliation import NOTHING, Effort
 from qkd_sim_link.physics.decoy_bb84 import expected_model
-from qkd_sim_link.scenario import load as load_scenario
+from qkd_sim_link.scenarios.pulses import load as load_scenario
 
 EXAMPLE = Path(__file__).parents[3] / "deploy" / "site.example.toml"
 SCENARIO = load_scenario("direct-25km")

@@ -17,7 +17,7 @@ from qkd_core.errors import ConfigError
 from qkd_core.types.ids import Side
 from qkd_core.types.plans import PairSettings
 from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob, SimulatedTags
-from qkd_sim_link.scenario import DEFAULT, load
+from qkd_sim_link.scenarios.pulses import DEFAULT, load
 
 NOWHERE = Path("nowhere")
 SIMULATED = DeviceSettings(driver="simulated", socket=NOWHERE, credential=NOWHERE, timeout_s=1.0)

@@ -32,14 +32,14 @@ from qkd_core.types.ids import BlockId, Provenance
 from qkd_core.types.monitors import MonitorSettings, Shots
 from qkd_sim_link.attacks.blinding import Blinding
 from qkd_sim_link.attacks.time_shift import TimeShift
+from qkd_sim_link.attacks.truth import TruthSink
 from qkd_sim_link.physics.channel import unevenness
 from qkd_sim_link.physics.decoy_bb84 import Optics
 from qkd_sim_link.sampling.counts import block_totals
 from qkd_sim_link.sampling.drift import course_of
 from qkd_sim_link.sampling.event import ClickLaw, sample
 from qkd_sim_link.sampling.self_test import fired, with_shots
-from qkd_sim_link.scenario import DEFAULT, SelfTestSource, load
-from qkd_sim_link.truth import TruthSink
+from qkd_sim_link.scenarios.pulses import DEFAULT, SelfTestSource, load
 
 SCENARIO = load(DEFAULT)
 SETTINGS = replace(SCENARIO.source.settings(), n_pulses=400_000_000)

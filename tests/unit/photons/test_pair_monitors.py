@@ -23,9 +23,9 @@ from qkd_core.types.monitors import PairMonitorSettings
 from qkd_core.types.plans import PairSettings
 from qkd_sim_link.attacks.blinded_receiver import BlindedReceiver
 from qkd_sim_link.attacks.shifted_photons import ShiftedPhotons
-from qkd_sim_link.links import load_link
+from qkd_sim_link.attacks.truth import TruthSink
 from qkd_sim_link.sampling.pairs import Clocks, PairLaw, sample_pairs
-from qkd_sim_link.truth import TruthSink
+from qkd_sim_link.scenarios.links import load_link
 
 SCENARIO = load_link("entangled-25km")
 SETTINGS = SCENARIO.settings

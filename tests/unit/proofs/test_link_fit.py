@@ -15,7 +15,7 @@ from qkd_core.proofs.planner import with_decoys
 from qkd_core.types.blocks import Tallies
 from qkd_core.types.plans import DecoySettings, LinkModel
 from qkd_sim_link.physics.decoy_bb84 import expected_model
-from qkd_sim_link.scenario import load
+from qkd_sim_link.scenarios.pulses import load
 
 SCENARIO = load("direct-25km")
 TWO = SCENARIO.source.settings()

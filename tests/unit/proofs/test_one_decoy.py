@@ -17,7 +17,7 @@ from qkd_core.proofs.planner import Link, outlook
 from qkd_core.proofs.premises import Light, Means
 from qkd_core.types.plans import Interval
 from qkd_sim_link.physics.decoy_bb84 import expected_model
-from qkd_sim_link.scenario import load
+from qkd_sim_link.scenarios.pulses import load
 
 MU, P, P_KEY = (0.4, 0.1), (0.3, 0.7), 0.8
 FREE = 10**9

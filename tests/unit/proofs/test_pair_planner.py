@@ -14,8 +14,8 @@ from qkd_core.proofs.terms import Terms
 from qkd_core.types.ids import LinkId
 from qkd_core.types.plans import SecurityPolicy
 from qkd_core.types.reconciliation import Method, Reconciliation
-from qkd_sim_link.links import load_link
 from qkd_sim_link.physics.pairs import expected_pair_model
+from qkd_sim_link.scenarios.links import load_link
 
 SCENARIO = load_link("entangled-25km")
 CASCADE = Reconciliation(method=Method.CASCADE, variant="fast4", frame_bits=1 << 16)

@@ -18,7 +18,7 @@ from qkd_core.types.ids import BlockId, LinkId, Provenance
 from qkd_core.types.plans import DecoySettings, PairSettings, SecurityPolicy
 from qkd_core.types.reconciliation import Method, Reconciliation
 from qkd_sim_link.physics.decoy_bb84 import expected_model
-from qkd_sim_link.scenario import load
+from qkd_sim_link.scenarios.pulses import load
 
 SHORT = 150_000_000  # pulses: the scenario's own settings give no key
 CASCADE = Reconciliation(method=Method.CASCADE, variant="fast4", frame_bits=1 << 16)

@@ -15,11 +15,11 @@ from qkd_core.photons.coincidences import Events, events_of
 from qkd_core.types.blocks import Detections, RawKey
 from qkd_core.types.ids import BlockId, Provenance, Side
 from qkd_core.types.plans import DecoySettings
-from qkd_sim_link.devices import BlockDraw, devices_of
-from qkd_sim_link.faults import Fault, told_fault
-from qkd_sim_link.links import LinkScenario
 from qkd_sim_link.sampling.pulses import settings_at
-from qkd_sim_link.scenario import Scenario
+from qkd_sim_link.scenarios.faults import Fault, told_fault
+from qkd_sim_link.scenarios.links import LinkScenario
+from qkd_sim_link.scenarios.pulses import Scenario
+from qkd_sim_link.serving.devices import BlockDraw, devices_of
 
 BLOCK = BlockId(1)
 LINK_SEED = 61  # of bursts and walking clocks

@@ -6,7 +6,6 @@ from math import exp, log, pi, sinh, sqrt
 import numpy as np
 import pytest
 
-from qkd_sim_link.channels import FreeSpace, Polarisation, Satellite, Wdm
 from qkd_sim_link.physics.detectors import LOAD_MAX, PRESETS, tired
 from qkd_sim_link.physics.free_space import (
     beam_radius_m,
@@ -24,7 +23,8 @@ from qkd_sim_link.physics.wdm import (
     crosstalk_w,
     forward_raman_w,
 )
-from qkd_sim_link.scenario import Fibre
+from qkd_sim_link.scenarios.channels import FreeSpace, Polarisation, Satellite, Wdm
+from qkd_sim_link.scenarios.pulses import Fibre
 
 FIBRE = Fibre(length_km=50.0, loss_db_per_km=0.21, connector_db=0.0, source="test")
 WDM = Wdm(

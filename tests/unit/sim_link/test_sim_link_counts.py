@@ -21,7 +21,7 @@ from qkd_sim_link.sampling.drift import course_of
 from qkd_sim_link.sampling.event import ClickLaw, sample
 from qkd_sim_link.sampling.full import sample_full
 from qkd_sim_link.sampling.pulses import settings_at
-from qkd_sim_link.scenario import DEFAULT, Scenario, load
+from qkd_sim_link.scenarios.pulses import DEFAULT, Scenario, load
 
 Z_MAX = 5.0
 CHANNELS = ("direct-10km", "direct-50km", "direct-100km", "gys", "wdm-metro", "satellite-pass")

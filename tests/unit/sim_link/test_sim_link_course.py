@@ -21,7 +21,7 @@ from qkd_sim_link.sampling.drift import STEPS, course_of
 from qkd_sim_link.sampling.event import ClickLaw, sample
 from qkd_sim_link.sampling.full import sample_full
 from qkd_sim_link.sampling.pulses import settings_at
-from qkd_sim_link.scenario import DEFAULT, Scenario, load
+from qkd_sim_link.scenarios.pulses import DEFAULT, Scenario, load
 
 Z_MAX = 5.0
 SAMPLERS = {"event": (sample, 16_000_000), "full": (sample_full, 8_000_000)}

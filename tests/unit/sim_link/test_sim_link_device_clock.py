@@ -7,11 +7,11 @@ import pytest
 
 from qkd_core.errors import LinkDown
 from qkd_core.types.ids import BlockId, Side
-from qkd_sim_link.device_clock import NO_REFERENCE, clock_state
-from qkd_sim_link.device_epochs import DeviceEpochs
 from qkd_sim_link.drivers.contract import Verified, settings_digest
-from qkd_sim_link.faults import told_fault
-from qkd_sim_link.scenario import DEFAULT, load
+from qkd_sim_link.scenarios.faults import told_fault
+from qkd_sim_link.scenarios.pulses import DEFAULT, load
+from qkd_sim_link.serving.device_clock import NO_REFERENCE, clock_state
+from qkd_sim_link.serving.device_epochs import DeviceEpochs
 
 SETTINGS = load(DEFAULT).source.settings()
 LOST = replace(

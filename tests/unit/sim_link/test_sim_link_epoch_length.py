@@ -14,10 +14,10 @@ from qkd_sim_link.conformance.epoch_length import (
     pulses_of,
     steady,
 )
-from qkd_sim_link.links import load_link
 from qkd_sim_link.physics.chain import expected_repeater_model
 from qkd_sim_link.sampling.event import ClickLaw
-from qkd_sim_link.scenario import load
+from qkd_sim_link.scenarios.links import load_link
+from qkd_sim_link.scenarios.pulses import load
 
 
 @pytest.mark.parametrize("name", ["direct-100km", "gys", "satellite-pass"])

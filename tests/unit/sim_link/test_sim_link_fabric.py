@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qkd_core.errors import ConfigError
-from qkd_sim_link.fabric_scenario import FabricScenario, Turn
-from qkd_sim_link.links import load_scenario
 from qkd_sim_link.physics.blocking import Clos, engset, erlang_b
 from qkd_sim_link.physics.decoy_bb84 import expected_model
 from qkd_sim_link.physics.fabric import blocking, shared_links
-from qkd_sim_link.scenario import load
+from qkd_sim_link.scenarios.fabric import FabricScenario, Turn
+from qkd_sim_link.scenarios.links import load_scenario
+from qkd_sim_link.scenarios.pulses import load
 
 NAME = "switch-3-links"
 Z_MAX = 5.0  # P < 6e-7, with fixed seeds

@@ -18,7 +18,7 @@ from qkd_core.photons.alignment import align
 from qkd_core.photons.monitors import Watch
 from qkd_core.types.ids import Side
 from qkd_core.types.monitors import MonitorSettings, Shots
-from qkd_sim_link.links import load_link
+from qkd_sim_link.scenarios.links import load_link
 
 sys.path.insert(0, str(Path(__file__).parent))
 from faults_seen import Pairs, Pulses, PulsesSeen, fault

@@ -9,11 +9,11 @@ import pytest
 
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import Side
-from qkd_sim_link.fault_board import AT_ONCE_MAX, FaultBoard
-from qkd_sim_link.fault_effects import clock_error_ps, strain
-from qkd_sim_link.fault_kinds import KINDS, Acts, Number
-from qkd_sim_link.faults import Fault, told_fault
-from qkd_sim_link.links import load_link
+from qkd_sim_link.physics.fault_effects import clock_error_ps, strain
+from qkd_sim_link.scenarios.fault_kinds import KINDS, Acts, Number
+from qkd_sim_link.scenarios.faults import Fault, told_fault
+from qkd_sim_link.scenarios.links import load_link
+from qkd_sim_link.serving.fault_board import AT_ONCE_MAX, FaultBoard
 
 SHIPPED = Path(__file__).parents[3] / "sim_link" / "qkd_sim_link" / "scenarios"
 FAILURES = {"F1", "F2", "F3", "F4", "F5", "F6", "F7"}

@@ -11,11 +11,11 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from qkd_sim_link.links import load_link
 from qkd_sim_link.physics.chain import Chain
-from qkd_sim_link.repeater_scenario import ONE_PHOTON, RepeaterScenario
 from qkd_sim_link.sampling.herald import FAILED, Heralds, Pairs, Timing, play
 from qkd_sim_link.sampling.herald_full import play_full
+from qkd_sim_link.scenarios.links import load_link
+from qkd_sim_link.scenarios.repeaters import ONE_PHOTON, RepeaterScenario
 
 Z_MAX = 5.0
 KS_MAX = 2.75  # 2 exp(-2 x^2) < 6e-7; less still for numbers that are not continuous

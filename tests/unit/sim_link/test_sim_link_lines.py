@@ -11,10 +11,10 @@ import pytest
 
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import Side
-from qkd_sim_link import lines
-from qkd_sim_link.fault_board import FaultBoard
-from qkd_sim_link.faults import told_fault
-from qkd_sim_link.lines import Line, address, carried, late_s
+from qkd_sim_link.scenarios.faults import told_fault
+from qkd_sim_link.serving import lines
+from qkd_sim_link.serving.fault_board import FaultBoard
+from qkd_sim_link.serving.lines import Line, address, carried, late_s
 
 HOST = "127.0.0.1"
 PATIENCE_S = 10.0

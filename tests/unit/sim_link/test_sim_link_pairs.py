@@ -19,12 +19,12 @@ from qkd_core.photons.coincidences import events_of
 from qkd_core.types.blocks import Detections
 from qkd_core.types.ids import BlockId, Provenance, Side
 from qkd_core.types.plans import DecoySettings
-from qkd_sim_link.devices import BlockDraw, PairDevices
-from qkd_sim_link.links import load_link
-from qkd_sim_link.pair_scenario import PairScenario
 from qkd_sim_link.physics.pairs import detector_rates_hz, expected_pair_model, rates
 from qkd_sim_link.sampling.pairs import Clocks, PairLaw, sample_pairs
-from qkd_sim_link.scenario import DEFAULT, load
+from qkd_sim_link.scenarios.links import load_link
+from qkd_sim_link.scenarios.pairs import PairScenario
+from qkd_sim_link.scenarios.pulses import DEFAULT, load
+from qkd_sim_link.serving.devices import BlockDraw, PairDevices
 
 Z_MAX = 5.0
 NAME, PULSED = "entangled-25km", "entangled-25km-pulsed"

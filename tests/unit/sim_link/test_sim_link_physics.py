@@ -8,7 +8,7 @@ from qkd_sim_link.physics.dead_time import HoldOff
 from qkd_sim_link.physics.decoy_bb84 import Optics, Silence, expected_model
 from qkd_sim_link.physics.fibre import fibre_transmittance
 from qkd_sim_link.physics.wdm import background_photons
-from qkd_sim_link.scenario import DEFAULT, load
+from qkd_sim_link.scenarios.pulses import DEFAULT, load
 
 # GYS of Ma et al., PRA 72, 012326 (2005), table I: Y0 1.7e-6, e_detector 3.3 %, eta_Bob 4.5 %.
 GYS = Optics(transmittance=0.045, misalignment=0.033, dark=0.85e-6)

@@ -15,11 +15,11 @@ from scipy.stats import chisquare, nbinom
 
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import Side
-from qkd_sim_link.links import load_link
-from qkd_sim_link.pair_scenario import PumpPulses
 from qkd_sim_link.physics.pairs import End
 from qkd_sim_link.physics.pulsed_pairs import PulseLaw, law_of, pulses_within
 from qkd_sim_link.sampling.emission import BY_A, BY_B, emitted
+from qkd_sim_link.scenarios.links import load_link
+from qkd_sim_link.scenarios.pairs import PumpPulses
 
 Z_MAX = 5.0
 RARE = 1e-6

@@ -9,8 +9,8 @@ import pytest
 from qkd_core.errors import LinkDown
 from qkd_core.types.ids import BlockId, Side
 from qkd_core.types.plans import DecoySettings
-from qkd_sim_link.rendezvous import Rendezvous
-from qkd_sim_link.scenario import DEFAULT, load
+from qkd_sim_link.scenarios.pulses import DEFAULT, load
+from qkd_sim_link.serving.rendezvous import Rendezvous
 
 SCENARIO = load(DEFAULT)
 SETTINGS = replace(SCENARIO.source.settings(), n_pulses=1_000_000)

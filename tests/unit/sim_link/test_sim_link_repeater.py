@@ -17,13 +17,13 @@ from qkd_core.photons.clock import ClockRelation, acquired, coincidences
 from qkd_core.photons.coincidences import Events, events_of
 from qkd_core.types.blocks import Detections
 from qkd_core.types.ids import BlockId, Provenance, Side
-from qkd_sim_link.links import load_link
 from qkd_sim_link.physics.chain import Chain, Reading, expected_repeater_model
 from qkd_sim_link.physics.heralding import flight_s
-from qkd_sim_link.repeater_scenario import RepeaterScenario
 from qkd_sim_link.sampling.herald import Timing, play
 from qkd_sim_link.sampling.readings import RepeaterLaw, corrected, outcomes, sample_repeater
 from qkd_sim_link.sampling.records import Clocks
+from qkd_sim_link.scenarios.links import load_link
+from qkd_sim_link.scenarios.repeaters import RepeaterScenario
 
 Z_MAX = 5.0
 NAMES = ("repeater-1-hop", "repeater-4-hops")

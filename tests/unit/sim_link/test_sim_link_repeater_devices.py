@@ -13,13 +13,13 @@ import pytest
 from qkd_core.errors import ConfigError, LinkDown
 from qkd_core.types.ids import BlockId, Side
 from qkd_sim_link.attacks.time_shift import TimeShift
-from qkd_sim_link.devices import BlockDraw, RepeaterDevices, devices_of
-from qkd_sim_link.faults import told_fault
-from qkd_sim_link.links import acts_of, load_link
 from qkd_sim_link.physics.chain import Chain
-from qkd_sim_link.repeater_faults import strained_chain
-from qkd_sim_link.repeater_scenario import RepeaterScenario
-from qkd_sim_link.scenario import DEFAULT, load
+from qkd_sim_link.physics.repeater_faults import strained_chain
+from qkd_sim_link.scenarios.faults import told_fault
+from qkd_sim_link.scenarios.links import acts_of, load_link
+from qkd_sim_link.scenarios.pulses import DEFAULT, load
+from qkd_sim_link.scenarios.repeaters import RepeaterScenario
+from qkd_sim_link.serving.devices import BlockDraw, RepeaterDevices, devices_of
 
 
 def shipped() -> RepeaterScenario:

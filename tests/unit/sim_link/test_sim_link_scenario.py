@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from qkd_core.errors import ConfigError
-from qkd_sim_link.links import load_scenario
 from qkd_sim_link.physics.detectors import PRESETS
 from qkd_sim_link.physics.satellite import pass_s, seen_at
-from qkd_sim_link.scenario import DEFAULT, load, names
+from qkd_sim_link.scenarios.links import load_scenario
+from qkd_sim_link.scenarios.pulses import DEFAULT, load, names
 
-TEXT = (Path(load.__code__.co_filename).parent / "scenarios" / f"{DEFAULT}.toml").read_text()
+TEXT = (Path(load.__code__.co_filename).parent / f"{DEFAULT}.toml").read_text()
 
 
 def test_every_shipped_scenario_loads_and_names_itself():
@@ -86,7 +86,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def of(name: str) -> str:
-    return (Path(load.__code__.co_filename).parent / "scenarios" / f"{name}.toml").read_text()
+    return (Path(load.__code__.co_filename).parent / f"{name}.toml").read_text()
 
 
 def without(text: str, table: str) -> str:

@@ -16,8 +16,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from qkd_core.types.ids import Side
-from qkd_sim_link.channels import Satellite
-from qkd_sim_link.devices import BlockDraw, devices_of
 from qkd_sim_link.physics.satellite import EARTH_GM, EARTH_KM, pass_s, seen_at, travel_ps
 from qkd_sim_link.physics.synchronisation import (
     WORST_READING,
@@ -28,7 +26,9 @@ from qkd_sim_link.physics.synchronisation import (
 from qkd_sim_link.sampling.drift import course_of
 from qkd_sim_link.sampling.event import ClickLaw, sample
 from qkd_sim_link.sampling.synchronised import followed, normals_at
-from qkd_sim_link.scenario import Scenario, SelfTestSource, load
+from qkd_sim_link.scenarios.channels import Satellite
+from qkd_sim_link.scenarios.pulses import Scenario, SelfTestSource, load
+from qkd_sim_link.serving.devices import BlockDraw, devices_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from faults_seen import BLOCK, LINK_SEED, Pulses

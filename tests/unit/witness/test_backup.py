@@ -24,7 +24,7 @@ from qkd_core.errors import ConfigError
 from qkd_core.types.ids import BlockId, Side
 from qkd_core.types.witness import SiteState
 from qkd_sim_link.physics.decoy_bb84 import expected_model
-from qkd_sim_link.scenario import load as load_scenario
+from qkd_sim_link.scenarios.pulses import load as load_scenario
 
 LATER = 4e9
 

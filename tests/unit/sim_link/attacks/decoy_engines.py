@@ -25,10 +25,10 @@ from qkd_core.types.keys import NewBlock
 from qkd_core.types.monitors import MonitorSettings, Shots
 from qkd_core.types.plans import DecoySettings
 from qkd_sim_link.attacks.eve import Eve
+from qkd_sim_link.attacks.truth import Overheard
 from qkd_sim_link.physics.decoy_bb84 import expected_model
-from qkd_sim_link.rendezvous import Rendezvous
-from qkd_sim_link.scenario import DEFAULT, SelfTestSource, load
-from qkd_sim_link.truth import Overheard
+from qkd_sim_link.scenarios.pulses import DEFAULT, SelfTestSource, load
+from qkd_sim_link.serving.rendezvous import Rendezvous
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "channel"))
 from two_engines import LDPC, TERMS, Pair

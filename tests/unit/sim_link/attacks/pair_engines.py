@@ -25,10 +25,10 @@ from qkd_core.types.keys import NewBlock
 from qkd_core.types.monitors import PairMonitorSettings
 from qkd_core.types.plans import PairSettings
 from qkd_sim_link.attacks.eve import PairEve
-from qkd_sim_link.links import load_link
+from qkd_sim_link.attacks.truth import OverheardClicks
 from qkd_sim_link.physics.pairs import expected_pair_model
-from qkd_sim_link.rendezvous import Rendezvous
-from qkd_sim_link.truth import OverheardClicks
+from qkd_sim_link.scenarios.links import load_link
+from qkd_sim_link.serving.rendezvous import Rendezvous
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "channel"))

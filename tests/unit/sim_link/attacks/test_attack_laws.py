@@ -15,10 +15,10 @@ import qkd_sim_link
 from qkd_core.types.ids import BlockId
 from qkd_sim_link.attacks.blinding import Blinding
 from qkd_sim_link.attacks.time_shift import TimeShift
+from qkd_sim_link.attacks.truth import TruthSink
 from qkd_sim_link.sampling.event import ClickLaw, sample
 from qkd_sim_link.sampling.pulses import settings_at
-from qkd_sim_link.scenario import DEFAULT, load
-from qkd_sim_link.truth import TruthSink
+from qkd_sim_link.scenarios.pulses import DEFAULT, load
 
 SCENARIO = load(DEFAULT)
 SETTINGS = replace(SCENARIO.source.settings(), n_pulses=200_000_000)

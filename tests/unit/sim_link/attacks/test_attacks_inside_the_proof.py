@@ -25,9 +25,9 @@ from qkd_core.types.reconciliation import Disclosed, Effort, Method, Reconciliat
 from qkd_sim_link.attacks.intercept_resend import intercepted
 from qkd_sim_link.attacks.photon_number_splitting import split
 from qkd_sim_link.attacks.treatments import Channel, draw, model_of, untouched
+from qkd_sim_link.attacks.truth import Truths
 from qkd_sim_link.physics.decoy_bb84 import Optics
-from qkd_sim_link.scenario import DEFAULT, load
-from qkd_sim_link.truth import Truths
+from qkd_sim_link.scenarios.pulses import DEFAULT, load
 
 SCENARIO = load(DEFAULT)
 SETTINGS = SCENARIO.source.settings()

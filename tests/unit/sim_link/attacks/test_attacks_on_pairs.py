@@ -15,10 +15,10 @@ from qkd_core.types.monitors import PairMonitorSettings
 from qkd_sim_link.attacks.blinded_receiver import BlindedReceiver
 from qkd_sim_link.attacks.blinding import Blinding
 from qkd_sim_link.attacks.shifted_photons import ShiftedPhotons
-from qkd_sim_link.devices import devices_of
+from qkd_sim_link.attacks.truth import OverheardClicks, TruthSink
 from qkd_sim_link.physics.pairs import expected_pair_model
-from qkd_sim_link.scenario import DEFAULT, load
-from qkd_sim_link.truth import OverheardClicks, TruthSink
+from qkd_sim_link.scenarios.pulses import DEFAULT, load
+from qkd_sim_link.serving.devices import devices_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from pair_engines import SCENARIO, TaggedPair, key_of_eve

@@ -14,7 +14,7 @@ from qkd_core.keys.allocation import cut_block
 from qkd_core.types.monitors import MonitorSettings
 from qkd_sim_link.attacks.blinding import Blinding
 from qkd_sim_link.attacks.time_shift import TimeShift
-from qkd_sim_link.truth import Overheard, TruthSink
+from qkd_sim_link.attacks.truth import Overheard, TruthSink
 
 sys.path.insert(0, str(Path(__file__).parent))
 from decoy_engines import DecoyPair, key_of_eve

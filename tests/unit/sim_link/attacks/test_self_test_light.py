@@ -15,15 +15,15 @@ from qkd_core.errors import ConfigError, LinkDown
 from qkd_core.photons.monitors import live_slots
 from qkd_core.types.ids import BlockId, Side
 from qkd_sim_link.attacks.blinding import Blinding
+from qkd_sim_link.attacks.truth import TruthSink
 from qkd_sim_link.conformance.pulses import SELF_TEST_CHECKS, SelfTestedPair
 from qkd_sim_link.drivers.simulated import SimulatedAlice, SimulatedBob
-from qkd_sim_link.rendezvous import Rendezvous
 from qkd_sim_link.sampling.event import ClickLaw, sample
 from qkd_sim_link.sampling.self_test import fired, with_shots
-from qkd_sim_link.scenario import DEFAULT, SelfTestSource, load
-from qkd_sim_link.server import Endpoint, serve
+from qkd_sim_link.scenarios.pulses import DEFAULT, SelfTestSource, load
+from qkd_sim_link.serving.rendezvous import Rendezvous
+from qkd_sim_link.serving.server import Endpoint, serve
 from qkd_sim_link.tokens import write_token
-from qkd_sim_link.truth import TruthSink
 
 SOURCE = SelfTestSource(rate_hz=100_000.0, seen=0.8, source="made up")
 PLAIN = replace(load(DEFAULT), self_test=None)
@@ -151,7 +151,7 @@ def test_alice_s_device_does_not_tell_where_bob_s_light_fires(served):
 
 
 def test_a_scenario_file_may_have_one(tmp_path: Path):
-    text = (Path(load.__code__.co_filename).parent / "scenarios" / f"{DEFAULT}.toml").read_text()
+    text = (Path(load.__code__.co_filename).parent / f"{DEFAULT}.toml").read_text()
     file = tmp_path / "tested.toml"
     plain, header, _ = text.partition("\n[self_test]\n")
     assert header

@@ -14,9 +14,9 @@ from qkd_sim_link.conformance import pairs, pulses
 from qkd_sim_link.conformance.pairs import PairLink
 from qkd_sim_link.conformance.pulses import SelfTestedPair
 from qkd_sim_link.conformance.verdicts import Verdict, rows
-from qkd_sim_link.links import load_link
-from qkd_sim_link.rendezvous import Rendezvous
-from qkd_sim_link.scenario import DEFAULT, SelfTestSource, load
+from qkd_sim_link.scenarios.links import load_link
+from qkd_sim_link.scenarios.pulses import DEFAULT, SelfTestSource, load
+from qkd_sim_link.serving.rendezvous import Rendezvous
 
 PATIENCE_S = 0.2
 SELF_TEST = SelfTestSource(rate_hz=100_000.0, seen=0.8, source="made up")

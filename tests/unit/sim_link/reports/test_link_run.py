@@ -15,12 +15,12 @@ from click.testing import CliRunner
 from keyferry.cli.link_run import run
 from keyferry.cli.link_run_text import statement
 from qkd_core.errors import ClockNotFound, ConfigError
-from qkd_sim_link import scenario as scenarios
-from qkd_sim_link.links import load_link
 from qkd_sim_link.physics.chain import Chain
 from qkd_sim_link.reports.figures import Report
 from qkd_sim_link.reports.repeaters import waiting, waiting_law
 from qkd_sim_link.sampling.herald import play
+from qkd_sim_link.scenarios import pulses as scenarios
+from qkd_sim_link.scenarios.links import load_link
 
 SHORT = {
     "satellite-pass": ("--seconds", "2"),

@@ -6,10 +6,10 @@ from math import hypot, sqrt
 from qkd_core.errors import ConfigError
 from qkd_core.types.plans import PairSettings
 from qkd_core.types.settings_table import SettingsTable
-from qkd_sim_link.fault_kinds import Acts
-from qkd_sim_link.faults import Fault, read_faults
-from qkd_sim_link.groups import read_group
-from qkd_sim_link.scenario import Fibre, optional, read_fibre
+from qkd_sim_link.scenarios.fault_kinds import Acts
+from qkd_sim_link.scenarios.faults import Fault, read_faults
+from qkd_sim_link.scenarios.groups import read_group
+from qkd_sim_link.scenarios.pulses import Fibre, optional, read_fibre
 
 PS_PER_NS = 1000
 SIGMAS = 6.0  # beyond them a Gaussian is nothing

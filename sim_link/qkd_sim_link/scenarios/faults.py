@@ -1,7 +1,7 @@
 """What goes wrong on a link, and when.
 
 A fault is told in a scenario, as a table of ``[[faults]]``, or to a link that runs
-(`qkd_sim_link.control`). It acts from ``start_s`` to ``end_s`` of link time, with one exception:
+(`serving.control`). It acts from ``start_s`` to ``end_s`` of link time, with one exception:
 what is said between the sites takes the time of the wall. Everything here ends with its fault,
 as if somebody had mended it: a clock is set right, a latched detector is reset.
 """
@@ -13,7 +13,7 @@ from math import inf
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import Side
 from qkd_core.types.settings_table import SettingsTable
-from qkd_sim_link.fault_kinds import ALL, DETECTORS, KINDS, LONG_S, Acts, Number, Value
+from qkd_sim_link.scenarios.fault_kinds import ALL, DETECTORS, KINDS, LONG_S, Acts, Number, Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,14 +18,14 @@ from time import monotonic
 
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import Side
-from qkd_sim_link.control import Control
-from qkd_sim_link.conversation import OF_PAIRS, OF_PULSES, Desk, Device, converse
-from qkd_sim_link.device_epochs import DeviceEpochs, rate_max_hz
-from qkd_sim_link.fault_board import FaultBoard
-from qkd_sim_link.lines import Line, carried
-from qkd_sim_link.links import LinkScenario, acts_of
-from qkd_sim_link.rendezvous import Rendezvous
-from qkd_sim_link.scenario import Scenario
+from qkd_sim_link.scenarios.links import LinkScenario, acts_of
+from qkd_sim_link.scenarios.pulses import Scenario
+from qkd_sim_link.serving.control import Control
+from qkd_sim_link.serving.conversation import OF_PAIRS, OF_PULSES, Desk, Device, converse
+from qkd_sim_link.serving.device_epochs import DeviceEpochs, rate_max_hz
+from qkd_sim_link.serving.fault_board import FaultBoard
+from qkd_sim_link.serving.lines import Line, carried
+from qkd_sim_link.serving.rendezvous import Rendezvous
 from qkd_sim_link.tokens import checked_socket_path, read_token
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from time import monotonic, sleep
 
 from qkd_core.errors import LinkDown
 from qkd_core.types.ids import Side
-from qkd_sim_link.links import LinkScenario
-from qkd_sim_link.server import Endpoint, serve
+from qkd_sim_link.scenarios.links import LinkScenario
+from qkd_sim_link.serving.server import Endpoint, serve
 from qkd_sim_link.tokens import write_token
 
 START_S = 30.0

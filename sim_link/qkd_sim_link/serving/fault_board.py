@@ -6,7 +6,7 @@ from math import inf
 from threading import Lock
 
 from qkd_core.errors import ConfigError
-from qkd_sim_link.faults import Fault
+from qkd_sim_link.scenarios.faults import Fault
 
 AT_ONCE_MAX = 64  # faults that have not ended
 

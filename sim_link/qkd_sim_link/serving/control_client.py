@@ -1,11 +1,11 @@
-"""The other end of `qkd_sim_link.control`, for a command or a test."""
+"""The other end of `qkd_sim_link.serving.control`, for a command or a test."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from qkd_sim_link.drivers.connection import Connection
-from qkd_sim_link.faults import told_fault
+from qkd_sim_link.scenarios.faults import told_fault
 from qkd_sim_link.wire import Message
 
 ANSWER_S = 10.0

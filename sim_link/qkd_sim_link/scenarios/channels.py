@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from qkd_core.errors import ConfigError
 from qkd_core.types.settings_table import SettingsTable
-from qkd_sim_link.groups import read_group
+from qkd_sim_link.scenarios.groups import read_group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from qkd_core.types.ids import Side
 from qkd_core.types.plans import DecoySettings
-from qkd_sim_link.fault_kinds import ALL
-from qkd_sim_link.faults import Fault
 from qkd_sim_link.physics.course import SEGMENTS_MAX, Course
 from qkd_sim_link.physics.fibre import db_transmittance
+from qkd_sim_link.scenarios.fault_kinds import ALL
+from qkd_sim_link.scenarios.faults import Fault
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.uint8]

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from math import prod
 
-from qkd_sim_link.faults import Fault
-from qkd_sim_link.repeater_scenario import RepeaterScenario
+from qkd_sim_link.scenarios.faults import Fault
+from qkd_sim_link.scenarios.repeaters import RepeaterScenario
 
 
 def strained_chain(

@@ -7,7 +7,7 @@ how wrong its clock is; it gives up when that may be too much, after the fault's
 from collections.abc import Iterable
 
 from qkd_core.types.ids import Side
-from qkd_sim_link.faults import Fault
+from qkd_sim_link.scenarios.faults import Fault
 
 NO_REFERENCE = "the clock has no reference"  # an alarm
 WITHOUT_REFERENCE = ("holdover", "unlocked")

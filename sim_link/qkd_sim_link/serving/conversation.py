@@ -12,9 +12,9 @@ import numpy as np
 from qkd_core.errors import ConfigError, LinkDown
 from qkd_core.types.ids import BlockId, Provenance, Side
 from qkd_core.types.plans import DecoySettings, PairSettings
-from qkd_sim_link.device_epochs import DeviceEpochs
 from qkd_sim_link.drivers.batch_message import as_message
-from qkd_sim_link.rendezvous import Rendezvous
+from qkd_sim_link.serving.device_epochs import DeviceEpochs
+from qkd_sim_link.serving.rendezvous import Rendezvous
 from qkd_sim_link.wire import START_MAX_S, VERSION, Malformed, Message, receive, send
 
 log = logging.getLogger(__name__)

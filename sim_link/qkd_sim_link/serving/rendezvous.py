@@ -22,10 +22,18 @@ from qkd_core.errors import LinkDown
 from qkd_core.types.ids import BlockId, Side
 from qkd_core.types.plans import DecoySettings
 from qkd_sim_link.attacks.eve import Eve
-from qkd_sim_link.devices import BlockDraw, Clicks, Drawn, Draws, Settings, Slots, devices_of
-from qkd_sim_link.fault_board import FaultBoard
-from qkd_sim_link.links import LinkScenario
 from qkd_sim_link.sampling.pulses import settings_at
+from qkd_sim_link.scenarios.links import LinkScenario
+from qkd_sim_link.serving.devices import (
+    BlockDraw,
+    Clicks,
+    Drawn,
+    Draws,
+    Settings,
+    Slots,
+    devices_of,
+)
+from qkd_sim_link.serving.fault_board import FaultBoard
 
 log = logging.getLogger(__name__)
 SAMPLING_S = 120.0  # how long the sampling may lag behind the end of the block

@@ -12,21 +12,21 @@ from qkd_core.errors import ConfigError, LinkDown
 from qkd_core.types.ids import BlockId, Side
 from qkd_core.types.plans import DecoySettings, PairSettings
 from qkd_sim_link.attacks.eve import Eve, PairEve, PulseEve
-from qkd_sim_link.bob_clock import RunningClock
-from qkd_sim_link.fault_effects import PairFaults, mistimed, strained
-from qkd_sim_link.faults import Fault
-from qkd_sim_link.links import LinkScenario
-from qkd_sim_link.pair_scenario import PairScenario
+from qkd_sim_link.physics.fault_effects import PairFaults, mistimed, strained
 from qkd_sim_link.physics.pairs import DETECTORS
-from qkd_sim_link.repeater_faults import strained_chain
-from qkd_sim_link.repeater_scenario import RepeaterScenario
+from qkd_sim_link.physics.repeater_faults import strained_chain
 from qkd_sim_link.sampling.drift import course_of
 from qkd_sim_link.sampling.event import ClickLaw, sample
 from qkd_sim_link.sampling.pairs import PairLaw, sample_pairs
 from qkd_sim_link.sampling.readings import RepeaterLaw, sample_repeater
 from qkd_sim_link.sampling.self_test import fired, with_shots
 from qkd_sim_link.sampling.synchronised import followed
-from qkd_sim_link.scenario import Scenario
+from qkd_sim_link.scenarios.faults import Fault
+from qkd_sim_link.scenarios.links import LinkScenario
+from qkd_sim_link.scenarios.pairs import PairScenario
+from qkd_sim_link.scenarios.pulses import Scenario
+from qkd_sim_link.scenarios.repeaters import RepeaterScenario
+from qkd_sim_link.serving.bob_clock import RunningClock
 from qkd_sim_link.wire import ITEMS_MAX
 
 Settings = DecoySettings | PairSettings

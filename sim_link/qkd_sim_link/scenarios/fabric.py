@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from qkd_core.errors import ConfigError
 from qkd_core.types.settings_table import SettingsTable
 from qkd_sim_link.physics.blocking import Clos
-from qkd_sim_link.scenario import Fibre, Scenario, load, read_fibre
+from qkd_sim_link.scenarios.pulses import Fibre, Scenario, load, read_fibre
 
 CROSSBAR, CLOS = "crossbar", "clos"
 LINKS_MAX = 1000

@@ -5,8 +5,8 @@ from threading import Lock
 
 import numpy as np
 
-from qkd_sim_link.pair_scenario import BobClock
 from qkd_sim_link.sampling.records import Clocks
+from qkd_sim_link.scenarios.pairs import BobClock
 
 ROLLOVER_PS = 1 << 59  # a clock begins anew after 6.7 days, between two blocks
 

@@ -5,11 +5,10 @@ from pathlib import Path
 
 from qkd_core.errors import ConfigError
 from qkd_core.types.settings_table import SettingsTable
-from qkd_sim_link.fabric_scenario import FabricScenario, read_fabric_scenario
-from qkd_sim_link.fault_kinds import Acts
-from qkd_sim_link.pair_scenario import PairScenario, read_pair_scenario
-from qkd_sim_link.repeater_scenario import RepeaterScenario, read_repeater_scenario
-from qkd_sim_link.scenario import (
+from qkd_sim_link.scenarios.fabric import FabricScenario, read_fabric_scenario
+from qkd_sim_link.scenarios.fault_kinds import Acts
+from qkd_sim_link.scenarios.pairs import PairScenario, read_pair_scenario
+from qkd_sim_link.scenarios.pulses import (
     FABRIC,
     KINDS,
     PAIRS,
@@ -19,6 +18,7 @@ from qkd_sim_link.scenario import (
     opened,
     read_scenario,
 )
+from qkd_sim_link.scenarios.repeaters import RepeaterScenario, read_repeater_scenario
 
 TaggedScenario = PairScenario | RepeaterScenario
 """The devices of both ends give time tags of entangled pairs."""
@@ -35,7 +35,7 @@ READERS: Mapping[str, Callable[[SettingsTable], LinkScenario | FabricScenario]] 
 
 
 def load_scenario(name_or_path: str | Path) -> LinkScenario | FabricScenario:
-    """As `scenario.load`, for whatever the file describes. Raises ConfigError."""
+    """As `pulses.load`, for whatever the file describes. Raises ConfigError."""
     top = opened(name_or_path)
     return READERS[top.choice("kind", KINDS, PULSES)](top)
 

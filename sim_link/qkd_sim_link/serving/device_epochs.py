@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from qkd_core.errors import LinkDown
 from qkd_core.types.ids import BlockId, Side
-from qkd_sim_link.device_clock import NO_REFERENCE, WITHOUT_REFERENCE, clock_state
 from qkd_sim_link.drivers.contract import Batch, Settings, made, settings_digest
-from qkd_sim_link.faults import Fault
 from qkd_sim_link.formats.native import Chain, Stream
 from qkd_sim_link.formats.recording import TAG
-from qkd_sim_link.links import LinkScenario
-from qkd_sim_link.scenario import Scenario
+from qkd_sim_link.scenarios.faults import Fault
+from qkd_sim_link.scenarios.links import LinkScenario
+from qkd_sim_link.scenarios.pulses import Scenario
+from qkd_sim_link.serving.device_clock import NO_REFERENCE, WITHOUT_REFERENCE, clock_state
 
 TAGS_A_BATCH = 1 << 18
 DETECTORS = 4

@@ -12,10 +12,11 @@ from math import expm1
 from qkd_core.errors import ConfigError
 from qkd_core.types.plans import PairSettings
 from qkd_core.types.settings_table import SettingsTable
-from qkd_sim_link.fault_kinds import Acts
-from qkd_sim_link.faults import Fault, read_faults
-from qkd_sim_link.groups import read_group
-from qkd_sim_link.pair_scenario import (
+from qkd_sim_link.physics.heralding import flight_s
+from qkd_sim_link.scenarios.fault_kinds import Acts
+from qkd_sim_link.scenarios.faults import Fault, read_faults
+from qkd_sim_link.scenarios.groups import read_group
+from qkd_sim_link.scenarios.pairs import (
     PS_PER_NS,
     BobClock,
     PairDetector,
@@ -23,8 +24,7 @@ from qkd_sim_link.pair_scenario import (
     read_clock,
     read_detector,
 )
-from qkd_sim_link.physics.heralding import flight_s
-from qkd_sim_link.scenario import Fibre, read_fibre
+from qkd_sim_link.scenarios.pulses import Fibre, read_fibre
 
 TWO_PHOTONS, ONE_PHOTON = "two-photons", "one-photon"
 HOPS_MAX = 32

@@ -22,7 +22,7 @@ from time import monotonic
 
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import Side
-from qkd_sim_link.fault_board import FaultBoard
+from qkd_sim_link.serving.fault_board import FaultBoard
 
 log = logging.getLogger(__name__)
 PIECE_BYTES = 1 << 16

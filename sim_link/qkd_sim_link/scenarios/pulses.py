@@ -11,7 +11,9 @@ from typing import TypeVar
 from qkd_core.errors import ConfigError
 from qkd_core.types.plans import ONE_DECOY, TWO_DECOYS, DecoySettings
 from qkd_core.types.settings_table import SettingsTable, parse
-from qkd_sim_link.channels import (
+from qkd_sim_link.physics.detectors import PRESETS, Detector
+from qkd_sim_link.physics.synchronisation import WORST_READING, largest_left_over_ps
+from qkd_sim_link.scenarios.channels import (
     FreeSpace,
     Polarisation,
     Satellite,
@@ -21,11 +23,9 @@ from qkd_sim_link.channels import (
     read_satellite,
     read_wdm,
 )
-from qkd_sim_link.fault_kinds import Acts
-from qkd_sim_link.faults import Fault, read_faults
-from qkd_sim_link.groups import read_group
-from qkd_sim_link.physics.detectors import PRESETS, Detector
-from qkd_sim_link.physics.synchronisation import WORST_READING, largest_left_over_ps
+from qkd_sim_link.scenarios.fault_kinds import Acts
+from qkd_sim_link.scenarios.faults import Fault, read_faults
+from qkd_sim_link.scenarios.groups import read_group
 
 DEFAULT = "direct-25km"
 PULSES, PAIRS, REPEATER, FABRIC = "pulses", "pairs", "repeater", "fabric"
@@ -160,7 +160,7 @@ def load(name_or_path: str | Path) -> Scenario:
     """Read a shipped scenario of decoy pulses by its name, or a file by its path.
 
     Raises ConfigError with the file, the key, the value and what is allowed; for other kinds of
-    links see `qkd_sim_link.links`.
+    links see `qkd_sim_link.scenarios.links`.
     """
     return read_scenario(opened(name_or_path))
 

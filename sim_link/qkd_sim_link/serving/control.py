@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from qkd_core.errors import ConfigError
 from qkd_core.types.ids import Provenance
-from qkd_sim_link.conversation import Handler
-from qkd_sim_link.fault_board import FaultBoard
-from qkd_sim_link.fault_kinds import LONG_S, Acts
-from qkd_sim_link.faults import Fault, told_fault
+from qkd_sim_link.scenarios.fault_kinds import LONG_S, Acts
+from qkd_sim_link.scenarios.faults import Fault, told_fault
+from qkd_sim_link.serving.conversation import Handler
+from qkd_sim_link.serving.fault_board import FaultBoard
 from qkd_sim_link.wire import Message
 
 PARAMETERS_MAX = 16
