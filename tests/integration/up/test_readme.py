@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import math
 import re
 import subprocess
 import sys
@@ -148,12 +147,16 @@ def shape(line: str) -> str:
     return re.sub(r" +", " ", re.sub(r"\d+(\.\d+)?", "N", line)).strip()
 
 
-def is_quiet(up, for_s=0.0):
+def row_of_backup(up):
+    """What the operator's list says of the policy, at site A."""
+    [row] = ask(up.state / "a" / "state", {"order": "policy-list"})["policies"]
+    return row
+
+
+def is_quiet(up, for_s):
     """Whether no run is under way, and the next one is not due before ``for_s``."""
-    answer = ask(up.state / "a" / "state", {"order": "policy-list"})
-    [row] = answer["policies"]
-    due = row["next_due"] or math.inf  # it is paused
-    return not row["under_way"] and not row["due"] and due > time.time() + for_s
+    row = row_of_backup(up)
+    return not row["under_way"] and not row["due"] and row["next_due"] > time.time() + for_s
 
 
 def test_a_policy_is_paused_and_resumed_and_no_run_resolved_that_is_not_blocked(up):
@@ -163,7 +166,8 @@ def test_a_policy_is_paused_and_resumed_and_no_run_resolved_that_is_not_blocked(
     said = typed(f"{before}{pause}", up.state)
     assert "other file   agrees: kme-b has the same policy" in said
     assert "backup is paused at this site, by uid " in said
-    up.until(lambda: is_quiet(up), "the end of the last run")
+    # A refresh that was due when it was paused stays due.
+    up.until(lambda: not row_of_backup(up)["under_way"], "the end of the last run")
     retry, supersede = pushing("refresh resolve").strip().splitlines()
     assert "done, not blocked: nothing to retry" in refused(retry, up.state)
     assert "only one that is committed or blocked is superseded" in refused(supersede, up.state)
