@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STATE ?= .keyferry
 PARTS := build/parts.txt
 
-.PHONY: install up test check compiled unit integration test-recordings docs campaign bench efficiency published pictures costs ladder clean
+.PHONY: install up test check compiled unit up-once integration test-recordings docs campaign bench efficiency published pictures costs ladder clean
 
 install: $(VENV)/installed
 
@@ -50,7 +50,7 @@ up: $(VENV)/kernels
 test: $(VENV)/kernels $(VENV)/tools
 	@mkdir -p build && : > $(PARTS)
 	@$(MAKE) --no-print-directory compiled & compiling=$$!; \
-	code=0; for part in check unit test-recordings integration; do \
+	code=0; for part in check unit test-recordings up-once integration; do \
 	  start=$$(date +%s); $(MAKE) --no-print-directory $$part || code=1; \
 	  if [ $$part = check ]; then wait $$compiling || code=1; fi; \
 	  echo "$$part $$(( $$(date +%s) - start )) s" >> $(PARTS); done; \
@@ -62,7 +62,7 @@ check: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-compiled unit integration test-recordings: export NUMBA_CACHE_DIR := $(CURDIR)/build/numba-cache
+compiled unit up-once integration test-recordings: export NUMBA_CACHE_DIR := $(CURDIR)/build/numba-cache
 
 compiled: $(VENV)/kernels
 	@$(BIN)/python -c 'from keyferry.processes.warmup import warm_kernels; list(warm_kernels())'
@@ -70,8 +70,13 @@ compiled: $(VENV)/kernels
 unit: $(VENV)/kernels $(VENV)/tools
 	$(BIN)/pytest -n 3 --dist loadfile tests/unit tests/vectors tests/property tests/reference tests/coverage --durations=5
 
+# Alone, since it says how long a first user waits.
+UP_ONCE := tests/integration/up/test_up_once.py
+up-once: $(VENV)/kernels $(VENV)/tools
+	$(BIN)/pytest -q $(UP_ONCE)
+
 integration: $(VENV)/kernels $(VENV)/tools
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/integration --durations=10
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/integration --ignore $(UP_ONCE) --durations=10
 
 # Recorded data that are not part of the project; without the folder: "recordings: 0 files".
 RECORDINGS ?= ../shared/realdata
