@@ -85,10 +85,10 @@ def claim_port(claims: ExitStack, wanted: int | None = None) -> int:
 
 
 def _claim(claims: ExitStack, port: int) -> None:
-    """Fails while another process has claimed it.
+    """Raises OSError while it is claimed, by whomever.
 
-    A name of Linux's abstract namespace, which is seen where the port is, and goes with its
-    process whatever ends it. Elsewhere two starts at the same moment can still collide.
+    The claim is a name of Linux's abstract namespace: it is seen where the port is, and goes with
+    its process whatever ends that. Elsewhere two starts at the same moment can still collide.
     """
     if sys.platform == "linux":
         holder = claims.enter_context(socket.socket(socket.AF_UNIX))
